@@ -1,0 +1,226 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/google/uuid"
+
+	"ledgerline/domain"
+)
+
+// Log is the append-only log: the only truth. Implemented by adapters/ledger and adapters/eventstoredb;
+// tests/contract holds both to every sentence here. Safe for concurrent use.
+type Log interface {
+	// Append writes all events to the end of stream, or none. expected is the revision of the stream's
+	// last event, or NoStream, Any, StreamExists. It returns the position of the last event written, and
+	// returns only after the events are durable. Appending no events succeeds and answers the zero position.
+	//
+	// Repeating an append with the same ids at the same expected revision answers as the first time did
+	// and writes nothing. Errors: domain.ErrConflict, domain.ErrTooBig, domain.ErrOutcomeUnknown (repeat
+	// with the same ids and revision to learn), domain.ErrReadOnly. If ctx ends, the events are either
+	// written or not; a repeat settles it.
+	Append(ctx context.Context, stream domain.StreamID, expected domain.Revision, events []domain.NewEvent) (domain.Position, error)
+
+	// Read yields the events of stream from revision from (inclusive) to its present end. A stream that
+	// was never written yields domain.ErrNoStream and stops; a from beyond the end yields nothing.
+	// The iteration stops after the first error.
+	Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error]
+
+	// ReadAll yields every event after position after (exclusive; the zero position means from the start)
+	// up to the present end of the log, in position order. Streams that begin with "$" are left out.
+	ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error]
+
+	// Subscribe is ReadAll that waits for more at the end: history, then live, without a gap at the seam,
+	// nothing twice, in position order. It ends with an error only: ctx's own, or the reason of a drop.
+	Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error]
+
+	// Head is the position of the last event of the log (zero for an empty log).
+	Head(ctx context.Context) (domain.Position, error)
+}
+
+// ReactorStore keeps what reactions have done, beside the log and as durable as it (D1): it is not
+// disposable, for losing it would send every notice again.
+type ReactorStore interface {
+	// LoadReactor returns the state saved under name; found is false when none was ever saved.
+	LoadReactor(ctx context.Context, name string) (state ReactorState, found bool, err error)
+	// SaveReactor replaces the state of name, durably.
+	SaveReactor(ctx context.Context, name string, state ReactorState) error
+	// Park keeps a message that could not be handled. Parking the same name and event again replaces it.
+	Park(ctx context.Context, p Parked) error
+	// Parked lists what is parked, oldest position first; an empty name lists all.
+	Parked(ctx context.Context, name string) ([]Parked, error)
+	// Unpark removes one parked message; removing one that is not there is no error.
+	Unpark(ctx context.Context, name string, event uuid.UUID) error
+}
+
+// ReactorState is how far a reaction has come: everything up to Position is done or parked, and of
+// what follows the events named in Done.
+type ReactorState struct {
+	Position domain.Position   `json:"position"`
+	Done     []domain.Position `json:"done,omitempty"`
+}
+
+// Parked is a message whose retries are spent. Replay hands the event at Position to its reaction again.
+type Parked struct {
+	Reaction string          `json:"reaction"`
+	EventID  uuid.UUID       `json:"event_id"`
+	Position domain.Position `json:"position"`
+	Stream   domain.StreamID `json:"stream"`
+	Revision domain.Revision `json:"revision"`
+	Type     string          `json:"event_type"`
+	Key      string          `json:"key"`
+	Reason   string          `json:"reason"` // the last error's text; never holds a secret
+	Attempts int             `json:"attempts"`
+	At       time.Time       `json:"at"`
+}
+
+// Vault holds one data key per subject, outside the log, and everything done with it (D2). The keys
+// derived from a data key for sealing, fingerprints, hashes and macs are different keys. Safe for
+// concurrent use. All methods but Ensure answer domain.ErrErased when the key has been destroyed.
+type Vault interface {
+	// Ensure makes sure subject has a live data key and returns its id. created tells that this call made
+	// it. A destroyed key is not made again: domain.ErrErased.
+	Ensure(ctx context.Context, subject domain.Subject) (keyID string, created bool, err error)
+	// Seal encrypts clear under subject's key (making one if there is none). aad becomes Sealed.AAD.
+	Seal(ctx context.Context, subject domain.Subject, clear, aad string) (domain.Sealed, error)
+	// Open decrypts. domain.ErrErased when the key was destroyed, ErrForged when it does not authenticate.
+	Open(ctx context.Context, s domain.Sealed) (string, error)
+	// Hash is HMAC-SHA-256 of value under a key derived from subject's key for purpose ("fingerprint",
+	// "claim", "code", "mac" …); 32 bytes.
+	Hash(ctx context.Context, subject domain.Subject, purpose string, value []byte) ([]byte, error)
+	// Erase destroys subject's key and forgets every copy in memory. Erasing twice is no error.
+	Erase(ctx context.Context, subject domain.Subject) error
+}
+
+// ErrForged: sealed content does not authenticate under its key.
+var ErrForged = errors.New("sealed content does not authenticate")
+
+// Blobs keeps the bytes of every file ever generated, once, compressed and sealed under the subject's
+// key (D4). Safe for concurrent use.
+type Blobs interface {
+	// Put stores data under (subject, mac); storing it again is no error and writes nothing.
+	Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error
+	// Get returns what was stored. ErrNoBlob if there is none, domain.ErrErased if its key was destroyed.
+	Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error)
+}
+
+// ErrNoBlob: nothing is stored under that subject and mac.
+var ErrNoBlob = errors.New("no such blob")
+
+// Renderer turns settings into the files one device may fetch: adapters/plugins. Pure: equal Render
+// values give equal bytes, whatever the clock, the environment or the order of maps. Safe for concurrent use.
+type Renderer interface {
+	// Render returns the files in a fixed order and warnings for wishes the model cannot honour.
+	// Errors: ErrNoPlugin, ErrNoModel never (an unknown model renders as the family's default).
+	Render(ctx context.Context, r Render) (Rendered, error)
+	// Associate chooses the plugin for a phone by vendor, model and firmware; ok is false when none fits.
+	Associate(r Recognition) (plugin PluginRef, ok bool)
+}
+
+// ErrNoPlugin: no installed plugin has that name and version.
+var ErrNoPlugin = errors.New("no such plugin")
+
+// PluginRef names one installed version of a plugin, e.g. {"yealink", "1.0.0"}.
+type PluginRef struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// Render is all that a device's files follow from.
+type Render struct {
+	Plugin PluginRef       // Version empty means the newest installed
+	MAC    domain.MAC      // zero for a device that has none
+	Model  string          // as the vendor prints it ("T54W"), empty if unknown
+	Fw     string          // firmware version, empty if unknown
+	ID     domain.DeviceID // for file names of devices without MAC
+	// Settings are merged, validated and opened: secrets are plain text here.
+	Settings domain.Settings
+	// BaseURL is where this phone fetches its files, with its secret path, ending in "/".
+	BaseURL string
+	// Guest asks for the autoprovisioning files of a phone nobody has configured yet.
+	Guest bool
+}
+
+// Rendered is the outcome of a Render.
+type Rendered struct {
+	Plugin   PluginRef // with the version really used
+	Renderer string    // version of the renderer's own code
+	TZData   string    // version of the time zone data used
+	Files    []File
+	Warnings []Warning
+}
+
+// File is one generated file.
+type File struct {
+	// Path is relative to the phone's base, without a leading slash: "001565aabbcc.cfg".
+	Path string
+	// Aliases are other names a phone may ask the same bytes under.
+	Aliases     []string
+	ContentType string
+	Data        []byte
+	// Skeleton is Data with every secret replaced by a fixed placeholder of the same place.
+	Skeleton []byte
+}
+
+// Warning is a wish that the model cannot honour, and what was done instead.
+type Warning struct {
+	Setting string `json:"setting"` // "sip_lines.3"
+	Model   string `json:"model"`
+	Text    string `json:"text"` // "the T19P has 1 line; lines 2 to 9 are left out"
+}
+
+// Asked is what a phone shows of itself in one request.
+type Asked struct {
+	Path      string // below the phone's base, no leading slash
+	Query     string
+	UserAgent string
+	// ClientMAC is the MAC a client certificate proved; zero otherwise.
+	ClientMAC domain.MAC
+}
+
+// Recognition is what a plugin read from an Asked. Empty fields were not shown.
+type Recognition struct {
+	Plugin string // the plugin that recognised it
+	Vendor string
+	Model  string
+	Fw     string
+	MAC    domain.MAC
+	// File is the path as the plugin's file table names it.
+	File string
+}
+
+// Recognizer reads who is asking: adapters/plugins. Safe for concurrent use.
+type Recognizer interface {
+	// Recognize returns ok false when no installed plugin knows such a request.
+	Recognize(a Asked) (Recognition, bool)
+}
+
+// Candidates selects for commands what no single stream can tell (D14): a view that has caught up to
+// at least position at. Each candidate is then decided from its own stream. It is the only way for a
+// command to see a view.
+type Candidates interface {
+	// LinesOfUser lists the user's lines in creation order, each with the devices that carry it.
+	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]LineCandidate, error)
+	// DevicesOfLine lists the live devices that carry the line.
+	DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)
+	// DevicesAwaiting lists the devices assigned to the user that wait for a line.
+	DevicesAwaiting(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.DeviceID, error)
+	// StaleDevices lists up to limit live devices, ordered by id and after after, whose current files were
+	// made from an older revision of stream than rev (a layer, tenant, category, user or line).
+	StaleDevices(ctx context.Context, at domain.Position, stream domain.StreamID, rev domain.Revision, after domain.DeviceID, limit int) ([]domain.DeviceID, error)
+	// DueCodes lists up to limit live codes whose validity ends at or before now.
+	DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error)
+	// LiveCodes counts the codes of epoch that are not dead yet (issued, not expired, revoked or redeemed).
+	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (int, error)
+	// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers") with counts.
+	ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error)
+}
+
+// LineCandidate is a line and where it is used.
+type LineCandidate struct {
+	Line    domain.LineID
+	Devices []domain.DeviceID
+}

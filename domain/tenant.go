@@ -1,0 +1,3 @@
+package domain
+
+var tenantEvents, categoryEvents, codeEvents, deviceEvents, userEvents, lineEvents, layerEvents, apiKeyEvents, keyEvents, claimEvents []entry
