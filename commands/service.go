@@ -1,0 +1,4 @@
+package commands
+
+// Service carries out commands: one method per command, in a file of its own.
+type Service struct{}

@@ -1,0 +1,522 @@
+package domain
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// DeviceDiscovered: we know of a phone. By its own request (Added "auto") or by an operator ("operator");
+// either way it begins in the master tenant, unconfigured.
+type DeviceDiscovered struct {
+	DeviceID DeviceID `json:"device_id"`
+	MAC      MAC      `json:"mac,omitempty"`
+	DeviceFacts
+	Added string `json:"added"`
+}
+
+// DeviceFacts is what a phone shows of itself.
+type DeviceFacts struct {
+	Vendor   string `json:"vendor,omitempty"`
+	Model    string `json:"model,omitempty"`
+	Firmware string `json:"firmware,omitempty"`
+	// Plugin is the plugin that serves the phone, chosen by association or by an operator; PluginVersion
+	// is the version it is pinned to, empty for the newest installed.
+	Plugin        string `json:"plugin,omitempty"`
+	PluginVersion string `json:"plugin_version,omitempty"`
+}
+
+// DeviceIdentified: the phone showed new facts of itself (a firmware, a model not known before).
+type DeviceIdentified struct{ DeviceFacts }
+
+// DeviceAssigned: the device belongs to a tenant and category, and maybe to a user. Leaving the master
+// tenant is final. Secret is the path secret under which the phone fetches from now on.
+type DeviceAssigned struct {
+	TenantID   TenantID   `json:"tenant_id"`
+	CategoryID CategoryID `json:"category_id,omitempty"`
+	UserID     UserID     `json:"user_id,omitempty"`
+	CodeID     CodeID     `json:"code_id,omitempty"`
+	Secret     Secret     `json:"secret,omitzero"`
+	SecretHash string     `json:"secret_hash,omitempty"`
+	// Replaces is the broken device this one took over from.
+	Replaces DeviceID `json:"replaces,omitempty"`
+}
+
+// DeviceAwaitingLine: the device's user has no line to put on it yet.
+type DeviceAwaitingLine struct {
+	UserID UserID `json:"user_id"`
+}
+
+// DeviceLineAssociated: the line is at the position (1 is the first) of the device.
+type DeviceLineAssociated struct {
+	LineID   LineID `json:"line_id"`
+	Position int    `json:"position"`
+}
+
+// DeviceLineDissociated: the line left the device.
+type DeviceLineDissociated struct {
+	LineID   LineID `json:"line_id"`
+	Position int    `json:"position"`
+}
+
+// DeviceConfigured: an operator's own wishes for this device, whole.
+type DeviceConfigured struct{ DeviceSpec }
+
+// DeviceSpec is what an operator sets for one device.
+type DeviceSpec struct {
+	// Parents are layers between the category's and the device's own settings, in order.
+	Parents     []LayerID `json:"parents,omitempty"`
+	Settings    Settings  `json:"settings,omitempty"`
+	Description string    `json:"description,omitempty"`
+}
+
+// DeviceReset: back to the unconfigured state; lines and settings are taken off, the tenant stays.
+type DeviceReset struct{}
+
+// DeviceReplaced: the device is broken; By takes over its lines, keys and layers. Ends this device.
+type DeviceReplaced struct {
+	By    DeviceID `json:"by"`
+	ByMAC MAC      `json:"by_mac"`
+}
+
+// DeviceMACPathReopened: the phone may again fetch by its MAC alone, from trusted networks (D24).
+type DeviceMACPathReopened struct{}
+
+// DeviceDeleted: this life of the device is over. MovedTo names the tenant where the next one begins.
+type DeviceDeleted struct {
+	MovedTo TenantID `json:"moved_to,omitempty"`
+}
+
+// DeviceConfigRegenerated: these are the files the phone may fetch from now on (D4, D5).
+type DeviceConfigRegenerated struct {
+	Plugin        string          `json:"plugin"`
+	PluginVersion string          `json:"plugin_version"`
+	Renderer      string          `json:"renderer"`
+	TZData        string          `json:"tzdata"`
+	Guest         bool            `json:"guest,omitempty"` // the autoprovisioning files of an unconfigured phone
+	Inputs        []Input         `json:"inputs"`
+	Files         []GeneratedFile `json:"files"`
+	Warnings      []ConfigWarning `json:"warnings,omitempty"`
+}
+
+// Input is one stream the files followed from, with the revision it stood at (NoStream: it did not exist).
+type Input struct {
+	Stream   StreamID `json:"stream"`
+	Revision Revision `json:"revision"`
+}
+
+// GeneratedFile is one file. SkeletonSHA256 (hex) is of the file with every secret replaced by a fixed
+// placeholder; MAC (hex) is the HMAC-SHA-256 of the real bytes under the device's key.
+type GeneratedFile struct {
+	Path           string   `json:"path"`
+	Aliases        []string `json:"aliases,omitempty"`
+	ContentType    string   `json:"content_type"`
+	Size           int      `json:"size"`
+	SkeletonSHA256 string   `json:"skeleton_sha256"`
+	MAC            string   `json:"mac"`
+}
+
+// ETag is the entity tag the file is served with: the MAC, truncated, in quotes.
+func (f GeneratedFile) ETag() string { return `"` + f.MAC[:min(32, len(f.MAC))] + `"` }
+
+// ConfigWarning is a wish the model could not honour, and what was done instead.
+type ConfigWarning struct {
+	Setting string `json:"setting"`
+	Model   string `json:"model,omitempty"`
+	Text    string `json:"text"`
+}
+
+// DeviceConfigDelivered: the phone has the file: the body was written whole, the last TFTP block
+// acknowledged, or it said it had it (304). Recorded once per file content.
+type DeviceConfigDelivered struct {
+	Path string `json:"path"`
+	MAC  string `json:"mac"` // of the bytes, as in GeneratedFile
+	// Via is how the phone proved itself: "mac", "secret", "tenant_key", "code"; Transport is http, https or tftp.
+	Via         string    `json:"via"`
+	Transport   string    `json:"transport"`
+	DeliveredAt time.Time `json:"delivered_at"`
+}
+
+func (DeviceDiscovered) EventType() string        { return "device.discovered" }
+func (DeviceIdentified) EventType() string        { return "device.identified" }
+func (DeviceAssigned) EventType() string          { return "device.assigned" }
+func (DeviceAwaitingLine) EventType() string      { return "device.awaiting_line" }
+func (DeviceLineAssociated) EventType() string    { return "device.line_associated" }
+func (DeviceLineDissociated) EventType() string   { return "device.line_dissociated" }
+func (DeviceConfigured) EventType() string        { return "device.configured" }
+func (DeviceReset) EventType() string             { return "device.reset" }
+func (DeviceReplaced) EventType() string          { return "device.replaced" }
+func (DeviceMACPathReopened) EventType() string   { return "device.mac_path_reopened" }
+func (DeviceDeleted) EventType() string           { return "device.deleted" }
+func (DeviceConfigRegenerated) EventType() string { return "device.config_regenerated" }
+func (DeviceConfigDelivered) EventType() string   { return "device.config_delivered" }
+
+var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
+	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
+	of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered]()}
+
+// MaxLines bounds the position of a line on a device (a large DECT system).
+const MaxLines = 1000
+
+// Device is what a device stream adds up to: one life of one phone.
+type Device struct {
+	ID  DeviceID
+	MAC MAC
+	DeviceFacts
+	TenantID   TenantID
+	CategoryID CategoryID
+	UserID     UserID
+	CodeID     CodeID
+	DeviceSpec
+	Lines      map[int]LineID // by position; never written to after Apply
+	Secret     Secret
+	SecretHash string
+	Awaiting   bool
+	// Config is the latest regeneration; its Files are empty while there was none. Delivered maps a
+	// file's path to the MAC of the bytes the phone last got.
+	Config    DeviceConfigRegenerated
+	Delivered map[string]string
+	// MACPathClosed: the phone has used its secret path, so its MAC alone opens nothing (D24).
+	MACPathClosed bool
+	Exists        bool
+	Deleted       bool
+	MovedTo       TenantID
+	ReplacedBy    DeviceID
+}
+
+// Stream is where this life of the device is recorded.
+func (id DeviceID) Stream() StreamID { return Stream("device", string(id)) }
+
+// Subject is the owner of the device's data key.
+func (id DeviceID) Subject() Subject { return Subject(id.Stream()) }
+
+// Apply returns the device after e.
+func (d Device) Apply(e Event) Device {
+	switch e := e.(type) {
+	case DeviceDiscovered:
+		d.ID, d.MAC, d.DeviceFacts, d.TenantID, d.Exists = e.DeviceID, e.MAC, e.DeviceFacts, Master, true
+	case DeviceIdentified:
+		d.DeviceFacts = e.DeviceFacts
+	case DeviceAssigned:
+		d.TenantID, d.CategoryID, d.UserID, d.CodeID, d.Awaiting = e.TenantID, e.CategoryID, e.UserID, e.CodeID, false
+		if e.SecretHash != "" {
+			d.Secret, d.SecretHash, d.MACPathClosed = e.Secret, e.SecretHash, false
+		}
+	case DeviceAwaitingLine:
+		d.Awaiting = true
+	case DeviceLineAssociated:
+		lines := maps.Clone(d.Lines)
+		if lines == nil {
+			lines = make(map[int]LineID)
+		}
+		lines[e.Position] = e.LineID
+		d.Lines, d.Awaiting = lines, false
+	case DeviceLineDissociated:
+		d.Lines = maps.Clone(d.Lines)
+		delete(d.Lines, e.Position)
+	case DeviceConfigured:
+		d.DeviceSpec = e.DeviceSpec
+	case DeviceReset:
+		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
+		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
+	case DeviceReplaced:
+		d.ReplacedBy, d.Deleted = e.By, true
+	case DeviceMACPathReopened:
+		d.MACPathClosed = false
+	case DeviceDeleted:
+		d.Deleted, d.MovedTo = true, e.MovedTo
+	case DeviceConfigRegenerated:
+		d.Config = e
+	case DeviceConfigDelivered:
+		delivered := maps.Clone(d.Delivered)
+		if delivered == nil {
+			delivered = make(map[string]string)
+		}
+		delivered[e.Path] = e.MAC
+		d.Delivered = delivered
+		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+	}
+	return d
+}
+
+// States of a device, in the words users know.
+const (
+	StateAutoprov     = "autoprov"      // known, not assigned to anyone: gets the guest file
+	StateAwaitingLine = "awaiting_line" // assigned, its user has no line yet
+	StateAssigned     = "assigned"      // assigned, its files are not made yet
+	StateConfigured   = "configured"    // its own files can be fetched
+	StateReplaced     = "replaced"
+	StateDeleted      = "deleted"
+)
+
+// Status is the device's state in one word.
+func (d Device) Status() string {
+	switch {
+	case d.ReplacedBy != "":
+		return StateReplaced
+	case d.Deleted:
+		return StateDeleted
+	case !d.Assigned():
+		return StateAutoprov
+	case d.Awaiting:
+		return StateAwaitingLine
+	case len(d.Config.Files) == 0 || d.Config.Guest:
+		return StateAssigned
+	}
+	return StateConfigured
+}
+
+// Assigned tells whether the device has files of its own, rather than the guest files: it was assigned,
+// and not reset since.
+func (d Device) Assigned() bool { return d.SecretHash != "" }
+
+var (
+	ErrDeviceUnknown       = errors.New("no such device")
+	ErrDeviceExists        = errors.New("device exists already")
+	ErrDeviceDeleted       = errors.New("device is deleted")
+	ErrDeviceOfOtherTenant = errors.New("device belongs to another tenant; delete it there or move it")
+	ErrLineOfOtherTenant   = errors.New("line belongs to another tenant than the device")
+	ErrPositionTaken       = errors.New("another line is at this position")
+	ErrPosition            = errors.New("position must be 1 to 1000")
+	ErrLineNotOnDevice     = errors.New("line is not on this device")
+	ErrReplacementInUse    = errors.New("replacement device is in use")
+	ErrReplaceSelf         = errors.New("a device cannot replace itself")
+	ErrSameTenant          = errors.New("device is in this tenant already")
+)
+
+// Live is nil for a device that things can be done with.
+func (d Device) Live() error {
+	switch {
+	case !d.Exists:
+		return ErrDeviceUnknown
+	case d.Deleted:
+		return ErrDeviceDeleted
+	}
+	return nil
+}
+
+// Discover makes the device known, or notes what it shows anew; an empty fact never overwrites a known
+// one, and a plugin once chosen stays.
+func (d Device) Discover(id DeviceID, mac MAC, facts DeviceFacts, added string) ([]Event, error) {
+	if d.Deleted {
+		return nil, ErrDeviceDeleted
+	}
+	if !d.Exists {
+		return []Event{DeviceDiscovered{DeviceID: id, MAC: mac, DeviceFacts: facts, Added: added}}, nil
+	}
+	return d.Identify(facts), nil
+}
+
+// Identify notes facts the phone shows that we did not know.
+func (d Device) Identify(seen DeviceFacts) []Event {
+	known := d.DeviceFacts
+	for _, f := range []struct{ known, seen *string }{{&known.Vendor, &seen.Vendor}, {&known.Model, &seen.Model}, {&known.Firmware, &seen.Firmware}} {
+		if *f.seen != "" {
+			*f.known = *f.seen
+		}
+	}
+	if known.Plugin == "" {
+		known.Plugin, known.PluginVersion = seen.Plugin, seen.PluginVersion
+	}
+	if known == d.DeviceFacts {
+		return nil
+	}
+	return []Event{DeviceIdentified{known}}
+}
+
+// CanAssign is nil when the device may go to tenant: leaving the master tenant is final.
+func (d Device) CanAssign(tenant TenantID) error {
+	if err := d.Live(); err != nil {
+		return err
+	}
+	if d.TenantID != Master && d.TenantID != tenant {
+		return ErrDeviceOfOtherTenant
+	}
+	return nil
+}
+
+// Assign gives the device to a tenant, category and user. to.Secret is used only for a device that has
+// none yet. Assigning as it is already is no news.
+func (d Device) Assign(to DeviceAssigned) ([]Event, error) {
+	if err := d.CanAssign(to.TenantID); err != nil {
+		return nil, err
+	}
+	if d.Assigned() {
+		if d.TenantID == to.TenantID && d.CategoryID == to.CategoryID && d.UserID == to.UserID && (to.CodeID == "" || d.CodeID == to.CodeID) {
+			return nil, nil
+		}
+		to.Secret, to.SecretHash = Secret{}, ""
+	}
+	return []Event{to}, nil
+}
+
+// Associate puts a line at a position; position 0 means the first free one. A device still in the
+// master tenant, or reset, is first assigned to the line's tenant, with the secret given.
+func (d Device) Associate(line LineID, tenant TenantID, position int, secret Secret, hash string) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	if d.TenantID != Master && d.TenantID != tenant {
+		return nil, ErrLineOfOtherTenant
+	}
+	if at := d.PositionOf(line); at != 0 && (position == 0 || position == at) {
+		return nil, nil
+	}
+	var events []Event
+	if !d.Assigned() || d.TenantID != tenant {
+		assigned, err := d.Assign(DeviceAssigned{TenantID: tenant, CategoryID: d.CategoryID, UserID: d.UserID, Secret: secret, SecretHash: hash})
+		if err != nil {
+			return nil, err
+		}
+		events = assigned
+	}
+	if at := d.PositionOf(line); at != 0 {
+		events = append(events, DeviceLineDissociated{line, at})
+	}
+	if position == 0 {
+		for position = 1; d.Lines[position] != ""; position++ {
+		}
+	}
+	if position < 1 || position > MaxLines {
+		return nil, ErrPosition
+	}
+	if d.Lines[position] != "" {
+		return nil, ErrPositionTaken
+	}
+	return append(events, DeviceLineAssociated{line, position}), nil
+}
+
+// PositionOf is where the line is on the device; 0 for nowhere.
+func (d Device) PositionOf(line LineID) int {
+	for p, l := range d.Lines {
+		if l == line {
+			return p
+		}
+	}
+	return 0
+}
+
+// Positions are the positions in use, ascending.
+func (d Device) Positions() []int { return slices.Sorted(maps.Keys(d.Lines)) }
+
+// AwaitLine records that the user of the device has no line to offer.
+func (d Device) AwaitLine() []Event {
+	if d.Awaiting || len(d.Lines) > 0 || d.UserID == "" || d.Live() != nil {
+		return nil
+	}
+	return []Event{DeviceAwaitingLine{d.UserID}}
+}
+
+// Dissociate takes a line off the device.
+func (d Device) Dissociate(line LineID) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	at := d.PositionOf(line)
+	if at == 0 {
+		return nil, ErrLineNotOnDevice
+	}
+	return []Event{DeviceLineDissociated{line, at}}, nil
+}
+
+// Configure sets the operator's wishes for this device; unchanged ones are no news.
+func (d Device) Configure(spec DeviceSpec) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	if slices.Equal(d.Parents, spec.Parents) && d.Description == spec.Description && d.Settings.Equal(spec.Settings) {
+		return nil, nil
+	}
+	return []Event{DeviceConfigured{spec}}, nil
+}
+
+// Reset brings the device back to the unconfigured state within its tenant.
+func (d Device) Reset() ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	if !d.Assigned() && len(d.Lines) == 0 && len(d.Settings) == 0 && len(d.Parents) == 0 {
+		return nil, nil
+	}
+	return []Event{DeviceReset{}}, nil
+}
+
+// ReopenMACPath lets the phone fetch by its MAC alone again.
+func (d Device) ReopenMACPath() ([]Event, error) {
+	if err := d.Live(); err != nil || !d.MACPathClosed {
+		return nil, err
+	}
+	return []Event{DeviceMACPathReopened{}}, nil
+}
+
+// Replace ends the device in favour of another.
+func (d Device) Replace(by Device, byID DeviceID, mac MAC) ([]Event, error) {
+	switch {
+	case d.ReplacedBy == byID && byID != "":
+		return nil, nil
+	case d.Live() != nil:
+		return nil, d.Live()
+	case byID == d.ID:
+		return nil, ErrReplaceSelf
+	case by.Exists && (by.Assigned() || by.TenantID != Master && by.TenantID != d.TenantID):
+		return nil, ErrReplacementInUse
+	}
+	return []Event{DeviceReplaced{By: byID, ByMAC: mac}}, nil
+}
+
+// TakeOver is what happens to the replacement: it becomes what old was. secret seals its own path.
+func (d Device) TakeOver(old Device, settings Settings, secret Secret, hash string) ([]Event, error) {
+	if err := d.CanAssign(old.TenantID); err != nil {
+		return nil, err
+	}
+	if d.Assigned() {
+		return nil, ErrReplacementInUse
+	}
+	events := []Event{DeviceAssigned{TenantID: old.TenantID, CategoryID: old.CategoryID, UserID: old.UserID, CodeID: old.CodeID,
+		Secret: secret, SecretHash: hash, Replaces: old.ID}}
+	if len(old.Parents) > 0 || len(old.Settings) > 0 || old.Description != "" {
+		events = append(events, DeviceConfigured{DeviceSpec{Parents: old.Parents, Settings: settings, Description: old.Description}})
+	}
+	for _, p := range old.Positions() {
+		events = append(events, DeviceLineAssociated{old.Lines[p], p})
+	}
+	return events, nil
+}
+
+// Delete ends this life of the device. movedTo is the tenant where the next one begins, empty for none.
+// Deleting a deleted device is no news.
+func (d Device) Delete(movedTo TenantID) ([]Event, error) {
+	switch {
+	case !d.Exists:
+		return nil, ErrDeviceUnknown
+	case d.Deleted:
+		return nil, nil
+	case movedTo != "" && movedTo == d.TenantID:
+		return nil, ErrSameTenant
+	}
+	return []Event{DeviceDeleted{MovedTo: movedTo}}, nil
+}
+
+// Regenerate records new files; no news when plugin, files and warnings are as they were.
+func (d Device) Regenerate(c DeviceConfigRegenerated) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	o := d.Config
+	if o.Plugin == c.Plugin && o.PluginVersion == c.PluginVersion && o.Guest == c.Guest && slices.Equal(o.Warnings, c.Warnings) &&
+		slices.EqualFunc(o.Files, c.Files, func(a, b GeneratedFile) bool {
+			return a.Path == b.Path && a.MAC == b.MAC && a.ContentType == b.ContentType && slices.Equal(a.Aliases, b.Aliases)
+		}) {
+		return nil, nil
+	}
+	return []Event{DeviceConfigRegenerated(c)}, nil
+}
+
+// Deliver records that the phone has these bytes; once per file content.
+func (d Device) Deliver(e DeviceConfigDelivered) []Event {
+	if d.Live() != nil || d.Delivered[e.Path] == e.MAC && (d.MACPathClosed || e.Via != "secret") {
+		return nil
+	}
+	return []Event{e}
+}

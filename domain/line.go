@@ -1,0 +1,129 @@
+package domain
+
+import "errors"
+
+// LineDefined: a user has a SIP account. Where the account is used is recorded at the devices only.
+type LineDefined struct {
+	LineID   LineID   `json:"line_id"`
+	TenantID TenantID `json:"tenant_id"`
+	UserID   UserID   `json:"user_id,omitempty"`
+	LineSpec
+	// Password is the SIP password, sealed under the line's key.
+	Password Secret `json:"password"`
+}
+
+// LineSpec is what can be changed of a line without touching its password.
+type LineSpec struct {
+	Number       Personal `json:"number,omitzero"`       // directory number
+	DisplayName  Personal `json:"display_name,omitzero"` // empty: the user's
+	Username     string   `json:"username"`
+	AuthUsername string   `json:"auth_username,omitempty"` // empty: Username
+	// Settings are further keys of one sip_lines entry (registrar_ip, transport, label …).
+	Settings Settings `json:"settings,omitempty"`
+}
+
+// LineAmended: the line is now as described, whole, but for its password.
+type LineAmended struct{ LineSpec }
+
+// LineSecretRotated: the line has a new SIP password.
+type LineSecretRotated struct {
+	Password Secret `json:"password"`
+}
+
+// LineRemoved: the account is gone; devices that carried it are regenerated without it.
+type LineRemoved struct{}
+
+func (LineDefined) EventType() string       { return "line.defined" }
+func (LineAmended) EventType() string       { return "line.amended" }
+func (LineSecretRotated) EventType() string { return "line.secret_rotated" }
+func (LineRemoved) EventType() string       { return "line.removed" }
+
+var lineEvents = []entry{of[LineDefined](), of[LineAmended](), of[LineSecretRotated](), of[LineRemoved]()}
+
+// Line is what a line stream adds up to.
+type Line struct {
+	ID       LineID
+	TenantID TenantID
+	UserID   UserID
+	LineSpec
+	Password Secret
+	Exists   bool
+	Removed  bool
+}
+
+// Stream is where the line's facts stand.
+func (id LineID) Stream() StreamID { return Stream("line", string(id)) }
+
+// Subject is the owner of the line's data key.
+func (id LineID) Subject() Subject { return Subject(id.Stream()) }
+
+// Apply returns the line after e.
+func (l Line) Apply(e Event) Line {
+	switch e := e.(type) {
+	case LineDefined:
+		l.ID, l.TenantID, l.UserID, l.LineSpec, l.Password, l.Exists, l.Removed = e.LineID, e.TenantID, e.UserID, e.LineSpec, e.Password, true, false
+	case LineAmended:
+		l.LineSpec = e.LineSpec
+	case LineSecretRotated:
+		l.Password = e.Password
+	case LineRemoved:
+		l.Removed = true
+	}
+	return l
+}
+
+var (
+	ErrLineUnknown = errors.New("no such line")
+	ErrLineExists  = errors.New("line exists already")
+	ErrLineRemoved = errors.New("line was removed")
+)
+
+// Live is nil for a line that can be used.
+func (l Line) Live() error {
+	switch {
+	case !l.Exists:
+		return ErrLineUnknown
+	case l.Removed:
+		return ErrLineRemoved
+	}
+	return nil
+}
+
+// Define makes the line.
+func (l Line) Define(id LineID, tenant TenantID, user UserID, spec LineSpec, password Secret) ([]Event, error) {
+	if l.Exists {
+		return nil, ErrLineExists
+	}
+	return []Event{LineDefined{id, tenant, user, spec, password}}, nil
+}
+
+// Amend changes the line; an unchanged description is no news.
+func (l Line) Amend(spec LineSpec) ([]Event, error) {
+	if err := l.Live(); err != nil {
+		return nil, err
+	}
+	if l.Username == spec.Username && l.AuthUsername == spec.AuthUsername && l.Number.Same(spec.Number.Sealed) &&
+		l.DisplayName.Same(spec.DisplayName.Sealed) && l.Settings.Equal(spec.Settings) {
+		return nil, nil
+	}
+	return []Event{LineAmended{spec}}, nil
+}
+
+// Rotate replaces the password; the same password again is no news.
+func (l Line) Rotate(password Secret) ([]Event, error) {
+	if err := l.Live(); err != nil || l.Password.Same(password.Sealed) {
+		return nil, err
+	}
+	return []Event{LineSecretRotated{password}}, nil
+}
+
+// Remove ends the line. Removing again is no news.
+func (l Line) Remove() ([]Event, error) {
+	if !l.Exists {
+		return nil, ErrLineUnknown
+	}
+	if l.Removed {
+		return nil, nil
+	}
+	return []Event{LineRemoved{}}, nil
+}
