@@ -1,0 +1,384 @@
+// Package vault keeps one data key per subject (a user, a line, a device, a code epoch …) and does
+// everything that is done with it: sealing, opening, keyed hashes, and destroying it for good.
+//
+// Why beside the log and not in it? The log never forgets. Personal data and credentials stand in it
+// sealed; erasing a subject means destroying its key, and that must not leave a copy anywhere (D2). So
+// key material lives in a small database of its own, vault.db, with its own short-lived backups, and
+// the log gets key.created and key.destroyed without material.
+//
+// Three levels of keys. The master key, 32 bytes outside the database (master.key, a file the operator
+// names, or a systemd credential), wraps the data keys: AES-256-GCM, subject and key id as associated
+// data. A data key is 32 random bytes and is never used itself: HKDF-SHA-256 derives from it one key for
+// sealing (AES-256-GCM, random nonce) and one for each purpose of Hash. So a fingerprint says nothing
+// about a mac, and a hash nothing about a seal.
+//
+// What always holds:
+//   - A key is durable before anything sealed under it leaves Seal.
+//   - A destroyed key stays destroyed: its tombstone answers domain.ErrErased for ever.
+//   - When Erase has returned, no byte of the wrapped key is left in vault.db, vault.db-wal or vault.db-shm.
+//     Wrapped keys therefore stand in a table of rows of one size, appended and never moved: SQLite's
+//     secure_delete does not clear copies that a page split leaves behind.
+//   - An unwrapped key is kept in memory for at most 60 seconds after it was read.
+//   - One process writes: vault.lock (flock) keeps a second one out. Check needs no lock.
+//   - A disk that failed a write stops all writing until the process is started again.
+//
+// Trust. Whoever reads vault.db learns which subjects exist and when their keys were made, nothing else.
+// Whoever has vault.db and the master key reads everything that is sealed, in every copy of the log.
+// Whoever changes vault.db can make content unreadable, not readable and not different. A copy of vault.db
+// taken before an erasure still holds the wrapped key: deleting backups after at most 30 days is the
+// operator's duty, and after restoring one, every key.destroyed of the log has to be erased again. What
+// the disk keeps of overwritten blocks (snapshots, wear levelling) is outside a program's reach.
+//
+// Not here: who may open what (commands), the events (domain), sealing of whole event payloads.
+package vault
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+const (
+	databaseName = "vault.db"
+	lockName     = "vault.lock"
+	cacheTTL     = 60 * time.Second // D2
+	cacheSize    = 16384            // keys, about 2 KB each
+	readers      = 4
+)
+
+// ErrLocked: another process has the vault open for writing.
+var ErrLocked = errors.New("vault is in use by another process (a running server?): stop it first")
+
+// ErrClosed: the vault has been closed.
+var ErrClosed = errors.New("vault is closed")
+
+// ErrTraces: the key is destroyed, but a long reader of vault.db kept old pages in vault.db-wal from
+// being cleared. Erase again, or restart: opening clears them too.
+var ErrTraces = errors.New("key destroyed, but vault.db-wal could not be cleared while another program reads it")
+
+// ErrBadSubject: a subject is empty or longer than 255 bytes.
+var ErrBadSubject = errors.New("subject must have 1 to 255 bytes")
+
+// Options say where a vault is and which master key opens it.
+type Options struct {
+	// Dir holds vault.db and vault.lock, and master.key unless another key is named. Made if missing (0700).
+	Dir string
+	// MasterKeyFile is the file with the master key; see ReadMasterKey for its forms. It must exist.
+	// Empty: the systemd credential "ledgerline-master-key" if there is one, else Dir/master.key, which
+	// is made for a new vault.
+	MasterKeyFile string
+	// Clock dates keys and ages the cache; nil means time.Now.
+	Clock func() time.Time
+}
+
+// Vault implements commands.Vault over one directory. Safe for concurrent use. Whoever opens it closes it.
+type Vault struct {
+	dir     string
+	clock   func() time.Time
+	lock    *os.File
+	source  source
+	created string
+	read    *sqlitex.Pool
+	cache   *cache
+
+	// mu is held for reading while a wrapped key is read and unwrapped, for writing by a rotation.
+	mu     sync.RWMutex
+	master *master
+
+	jobs      chan *job
+	closing   chan struct{}
+	stopped   chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+
+	// crash stops a rotation at a named step; tests only.
+	crash func(step string) error
+}
+
+var _ commands.Vault = (*Vault)(nil)
+
+// Open opens the vault in o.Dir, making a new one if there is none, finishes a rotation that was cut off,
+// and clears what an erasure that was cut off left behind. Errors: ErrLocked, ErrWrongMasterKey,
+// ErrMasterKeyLost, ErrNoMasterKey, ErrBadMasterKey, ErrKeyExposed, ErrNewerFormat.
+func Open(ctx context.Context, o Options) (*Vault, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open vault: %w", err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open vault in %s: %w", o.Dir, err)
+	}
+	v := &Vault{
+		dir: o.Dir, clock: o.Clock, lock: lock, source: locate(o), cache: newCache(cacheSize, cacheTTL),
+		jobs: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if err := v.open(); err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("open vault in %s: %w", o.Dir, err)
+	}
+	return v, nil
+}
+
+func (v *Vault) open() error {
+	path := filepath.Join(v.dir, databaseName)
+	conn, err := openWriter(path)
+	if err != nil {
+		return err
+	}
+	if err := v.unlock(conn); err != nil {
+		_ = conn.Close()
+		return err
+	}
+	v.read, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
+		Flags: sqlite.OpenReadWrite, PoolSize: readers, PrepareConn: prepareReader,
+	})
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	go v.write(conn)
+	return nil
+}
+
+// unlock finds the master key that belongs to the database and makes both when both are new: the key
+// first, for a key without a database is harmless and a database without its key is lost.
+func (v *Vault) unlock(conn *sqlite.Conn) error {
+	expected, err := fingerprintIn(conn)
+	if err != nil {
+		return err
+	}
+	m, created, err := v.source.unlock(expected)
+	if err != nil {
+		return err
+	}
+	if created {
+		v.created = v.source.path
+	}
+	v.master = m
+	if expected == "" {
+		if err := setFingerprint(conn, m.fingerprint); err != nil {
+			return err
+		}
+	}
+	if err := scrub(conn); !errors.Is(err, ErrTraces) { // a reader of vault.db must not keep the phones waiting
+		return err
+	}
+	return nil
+}
+
+// lockDir takes vault.lock for this process. It is released when the file is closed, also by a crash.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, ErrLocked
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+// Close waits for writes under way, drops every key from memory and releases the lock. Closing twice
+// answers as the first time did.
+func (v *Vault) Close() error {
+	v.closeOnce.Do(func() {
+		close(v.closing)
+		<-v.stopped
+		v.closeErr = errors.Join(v.closeErr, v.read.Close(), v.lock.Close())
+		v.cache.clear()
+	})
+	return v.closeErr
+}
+
+// CreatedMasterKey is the path of the master key file this Open made, empty when it found one. Whoever
+// starts the program says it once: without that file nothing sealed can be read again.
+func (v *Vault) CreatedMasterKey() string { return v.created }
+
+// MasterFingerprint is 16 hex digits that tell master keys apart and say nothing about them.
+func (v *Vault) MasterFingerprint() string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.master.fingerprint
+}
+
+// Ensure implements commands.Vault. Concurrent calls share one durable write.
+func (v *Vault) Ensure(ctx context.Context, subject domain.Subject) (keyID string, created bool, err error) {
+	k, created, err := v.ensure(ctx, subject)
+	if err != nil {
+		return "", false, fmt.Errorf("ensure key of %s: %w", subject, err)
+	}
+	return k.id, created, nil
+}
+
+func (v *Vault) ensure(ctx context.Context, subject domain.Subject) (k *key, created bool, err error) {
+	if k := v.cache.bySubject(subject, v.clock()); k != nil {
+		return k, false, nil
+	}
+	if len(subject) == 0 || len(subject) > 255 {
+		return nil, false, ErrBadSubject
+	}
+	k, err = v.load(ctx, selectBySubject, string(subject))
+	if err != nil || k != nil {
+		return k, false, err
+	}
+	return v.create(ctx, subject)
+}
+
+// create makes the key unless another call was faster.
+func (v *Vault) create(ctx context.Context, subject domain.Subject) (*key, bool, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, false, err
+	}
+	data := make([]byte, keySize)
+	rand.Read(data) // never fails since Go 1.24
+	fresh, err := newKey(subject, hex.EncodeToString(id[:]), data)
+	if err != nil {
+		return nil, false, err
+	}
+	var found row
+	err = v.submit(ctx, &job{
+		do: func(conn *sqlite.Conn) (err error) {
+			if found, err = selectRow(conn, selectBySubject, string(subject)); err != nil || found.exists {
+				return err
+			}
+			return insertKey(conn, fresh, v.master.wrap(fresh), v.clock())
+		},
+		after: func() {
+			if !found.exists {
+				v.cache.put(fresh, v.clock())
+			}
+		},
+	})
+	switch {
+	case err != nil:
+		return nil, false, err
+	case found.destroyed:
+		return nil, false, domain.ErrErased
+	case found.exists:
+		k, err := v.load(ctx, selectBySubject, string(subject))
+		return k, false, err
+	}
+	return fresh, true, nil
+}
+
+// Seal implements commands.Vault. Sealed.Fingerprint is the first 32 hex digits of
+// Hash(subject, "fingerprint", clear).
+func (v *Vault) Seal(ctx context.Context, subject domain.Subject, clear, aad string) (domain.Sealed, error) {
+	k, _, err := v.ensure(ctx, subject)
+	if err != nil {
+		return domain.Sealed{}, fmt.Errorf("seal for %s: %w", subject, err)
+	}
+	return k.seal(clear, aad), nil
+}
+
+// Open implements commands.Vault. Content under a key this vault has never had does not authenticate
+// either: commands.ErrForged. A value that was never sealed is domain.ErrUnsealed.
+func (v *Vault) Open(ctx context.Context, s domain.Sealed) (string, error) {
+	if _, _, pending := s.Pending(); pending {
+		return "", fmt.Errorf("open: %w", domain.ErrUnsealed)
+	}
+	k := v.cache.byID(s.KeyID, v.clock())
+	if k == nil {
+		var err error
+		if k, err = v.load(ctx, selectByID, s.KeyID); err != nil {
+			return "", fmt.Errorf("open: %w", err)
+		}
+	}
+	if k == nil {
+		return "", fmt.Errorf("open: key %.40q is not in the vault: %w", s.KeyID, commands.ErrForged)
+	}
+	clear, err := k.open(s)
+	if err != nil {
+		return "", fmt.Errorf("open what is sealed for %s: %w", k.subject, err)
+	}
+	return clear, nil
+}
+
+// Hash implements commands.Vault. It makes a key if there is none, as Seal does.
+func (v *Vault) Hash(ctx context.Context, subject domain.Subject, purpose string, value []byte) ([]byte, error) {
+	k, _, err := v.ensure(ctx, subject)
+	if err != nil {
+		return nil, fmt.Errorf("hash for %s: %w", subject, err)
+	}
+	return k.hash(purpose, value), nil
+}
+
+// Erase implements commands.Vault: it returns when no file of the vault holds the wrapped key any more.
+// A subject that never had a key is erased too: it will get none. ErrTraces if old pages remain.
+func (v *Vault) Erase(ctx context.Context, subject domain.Subject) error {
+	if len(subject) == 0 || len(subject) > 255 {
+		return ErrBadSubject
+	}
+	err := v.submit(ctx, &job{
+		do:    func(conn *sqlite.Conn) error { return destroyKey(conn, subject, v.clock()) },
+		after: func() { v.cache.forget(subject) },
+		scrub: true,
+	})
+	if err != nil {
+		return fmt.Errorf("erase %s: %w", subject, err)
+	}
+	return nil
+}
+
+// Forget drops subject's key from memory: call it for a key.destroyed that another process recorded.
+func (v *Vault) Forget(subject domain.Subject) { v.cache.forget(subject) }
+
+// load reads and unwraps one key; nil without an error if there is none, domain.ErrErased for a tombstone.
+// If some key was forgotten meanwhile, it may have been this one: read again, never cache a stale copy.
+func (v *Vault) load(ctx context.Context, query, arg string) (*key, error) {
+	for {
+		generation := v.cache.generation()
+		k, err := v.readKey(ctx, query, arg)
+		if err != nil || k == nil {
+			return nil, err
+		}
+		if v.cache.putIf(k, v.clock(), generation) {
+			return k, nil
+		}
+	}
+}
+
+func (v *Vault) readKey(ctx context.Context, query, arg string) (*key, error) {
+	conn, err := v.read.Take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer v.read.Put(conn)
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	r, err := selectRow(conn, query, arg)
+	switch {
+	case err != nil:
+		return nil, err
+	case !r.exists:
+		return nil, nil
+	case r.destroyed:
+		return nil, domain.ErrErased
+	}
+	return v.master.unwrap(r)
+}
