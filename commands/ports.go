@@ -203,7 +203,7 @@ type Recognizer interface {
 // command to see a view.
 type Candidates interface {
 	// LinesOfUser lists the user's lines in creation order, each with the devices that carry it.
-	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]LineCandidate, error)
+	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.LineCandidate, error)
 	// DevicesOfLine lists the live devices that carry the line.
 	DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)
 	// DevicesAwaiting lists the devices assigned to the user that wait for a line.
@@ -213,14 +213,68 @@ type Candidates interface {
 	StaleDevices(ctx context.Context, at domain.Position, stream domain.StreamID, rev domain.Revision, after domain.DeviceID, limit int) ([]domain.DeviceID, error)
 	// DueCodes lists up to limit live codes whose validity ends at or before now.
 	DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error)
+	// CodeByID finds the stream of a code; ok is false when there is none.
+	CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (ref domain.CodeRef, ok bool, err error)
 	// LiveCodes counts the codes of epoch that are not dead yet (issued, not expired, revoked or redeemed).
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (int, error)
 	// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers") with counts.
 	ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error)
 }
 
-// LineCandidate is a line and where it is used.
-type LineCandidate struct {
-	Line    domain.LineID
-	Devices []domain.DeviceID
+// Shelf is what the phone plane serves from: the read model of devices and their files. Lookups answer
+// from the present state of the view and never wait.
+type Shelf interface {
+	// ByMAC is the live device that carries the address; of several the latest assigned.
+	ByMAC(ctx context.Context, mac domain.MAC) (Shelved, bool, error)
+	// BySecret is the live device whose path secret hashes to hash.
+	BySecret(ctx context.Context, hash string) (Shelved, bool, error)
+	// TenantByKey is the live tenant whose provisioning key hashes to hash.
+	TenantByKey(ctx context.Context, hash string) (domain.TenantID, bool, error)
+	// Stale tells whether a stream among inputs has moved on since.
+	Stale(inputs []domain.Input) bool
+	// WaitFor returns when the view has caught up with at, or with ctx's error.
+	WaitFor(ctx context.Context, at domain.Position) error
+	// Changed is closed at the next commit of the view; ask for it before looking, to miss nothing.
+	Changed() <-chan struct{}
+}
+
+// Shelved is a device and the files it may fetch.
+type Shelved struct {
+	Device   domain.DeviceID
+	MAC      domain.MAC
+	TenantID domain.TenantID
+	Model    string
+	Fw       string
+	Vendor   string
+	Plugin   string
+	// Assigned: the device has, or will have, files of its own; false for one that gets guest files.
+	Assigned      bool
+	MACPathClosed bool
+	SecretHash    string
+	Guest         bool // Files are guest files
+	Files         []domain.GeneratedFile
+	Inputs        []domain.Input
+	GeneratedAt   time.Time
+	Delivered     map[string]string
+	// Revision is of the device's stream; Dirty tells that a fact about the device itself, recorded after
+	// the files were made, may change them.
+	Revision domain.Revision
+	Dirty    bool
+}
+
+// Sightings notes, volatile and outside the log (D25), which phones were seen when.
+type Sightings interface {
+	// Seen notes a request; it never blocks and never fails.
+	Seen(s Sighting)
+}
+
+// Sighting is one request of a phone. Device is empty for an unknown identity.
+type Sighting struct {
+	Device    domain.DeviceID
+	MAC       domain.MAC
+	IP        string
+	UserAgent string
+	Transport string
+	Path      string // route pattern, never a secret
+	At        time.Time
 }

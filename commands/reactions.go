@@ -27,3 +27,197 @@ type Reaction struct {
 
 // ErrPermanent marks an error that no retry can cure.
 var ErrPermanent = errors.New("permanent")
+
+// Reactions is the whole table. To add a side effect is to add a row here, and its command.
+var Reactions = []Reaction{
+	{
+		Name: "assign-redeemed-device",
+		On:   []string{"code.redeemed"},
+		Key:  func(_ domain.Recorded, e domain.Event) string { return string(e.(domain.CodeRedeemed).DeviceID) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			c := e.(domain.CodeRedeemed)
+			_, err := s.AssignDevice(ctx, AssignDevice{ID: c.DeviceID, TenantID: c.TenantID, CategoryID: c.CategoryID, UserID: c.UserID, CodeID: c.CodeID})
+			if !refused(err) {
+				return err
+			}
+			// The race was lost after the code was used up: visible, and a new code is due (D17).
+			_, err = decide(ctx, s, r.Stream, func(code domain.Code) ([]domain.Event, error) { return code.FailAssignment(c.DeviceID, err), nil })
+			return err
+		},
+	},
+	{
+		Name: "associate-user-lines",
+		On:   []string{"device.assigned"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			if e.(domain.DeviceAssigned).UserID == "" {
+				return nil
+			}
+			_, err := s.AssociateUserLines(ctx, AssociateUserLines{DeviceID: domain.DeviceID(r.Stream.ID()), At: r.Position})
+			return unlessGone(err)
+		},
+	},
+	{
+		Name: "give-waiting-device-its-line",
+		On:   []string{"line.defined"},
+		Key:  func(r domain.Recorded, e domain.Event) string { return string(e.(domain.LineDefined).UserID) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			user := e.(domain.LineDefined).UserID
+			if user == "" {
+				return nil
+			}
+			waiting, err := s.Candidates.DevicesAwaiting(ctx, r.Position, user)
+			for _, id := range waiting {
+				if _, err := s.AssociateUserLines(ctx, AssociateUserLines{DeviceID: id, At: r.Position}); unlessGone(err) != nil {
+					return err
+				}
+			}
+			return err
+		},
+	},
+	{
+		Name: "regenerate-config",
+		On: []string{"device.discovered", "device.identified", "device.assigned", "device.line_associated", "device.line_dissociated",
+			"device.configured", "device.reset"},
+		Key: ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.regenerate(ctx, domain.DeviceID(r.Stream.ID()))
+		},
+	},
+	{
+		Name: "regenerate-line-devices",
+		On:   []string{"line.amended", "line.secret_rotated", "user.amended"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do:   sweep,
+	},
+	{
+		// One worker for all shared changes: of several changes to one layer the first sweep makes every
+		// device current, and the others find none that is stale (D16).
+		Name: "sweep-shared-change",
+		On:   []string{"layer.defined", "layer.amended", "layer.removed", "category.amended"},
+		Key:  func(domain.Recorded, domain.Event) string { return "sweep" },
+		Do:   sweep,
+	},
+	{
+		Name: "dissociate-removed-line",
+		On:   []string{"line.removed"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			line := domain.LineID(r.Stream.ID())
+			devices, err := s.Candidates.DevicesOfLine(ctx, r.Position, line)
+			for _, id := range devices {
+				_, err := decide(ctx, s, id.Stream(), func(d domain.Device) ([]domain.Event, error) { return d.Dissociate(line) })
+				if unlessGone(err) != nil && !errors.Is(err, domain.ErrLineNotOnDevice) {
+					return err
+				}
+			}
+			return err
+		},
+	},
+	{
+		Name: "release-mac",
+		On:   []string{"device.deleted", "device.replaced"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.ReleaseMAC(ctx, domain.DeviceID(r.Stream.ID()))
+		},
+	},
+	{
+		Name: "continue-move",
+		On:   []string{"device.deleted"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			if e.(domain.DeviceDeleted).MovedTo == "" {
+				return nil
+			}
+			_, err := s.BeginLife(ctx, BeginLife{After: domain.DeviceID(r.Stream.ID())})
+			return permanentIfRefused(err)
+		},
+	},
+	{
+		Name: "take-over",
+		On:   []string{"device.replaced"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			_, err := s.TakeOver(ctx, TakeOver{Old: domain.DeviceID(r.Stream.ID())})
+			return permanentIfRefused(err)
+		},
+	},
+	{
+		Name: "destroy-keys",
+		On:   []string{"subject.erased"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, _ domain.Recorded, e domain.Event) error {
+			for _, subject := range e.(domain.SubjectErased).Subjects {
+				if _, err := s.DestroyKey(ctx, DestroyKey{Subject: subject}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+}
+
+func ofDevice(r domain.Recorded, _ domain.Event) string { return r.Stream.ID() }
+
+// sweep regenerates every device whose files were made from an older revision of the stream that changed,
+// in the order of ids and in bounded batches. Interrupted, it goes on with those that are still stale.
+func sweep(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+	const batch = 200
+	var errs []error
+	for after := domain.DeviceID(""); ; {
+		stale, err := s.Candidates.StaleDevices(ctx, r.Position, r.Stream, r.Revision, after, batch)
+		if err != nil {
+			return err
+		}
+		for _, id := range stale {
+			if err := s.regenerate(ctx, id); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				errs = append(errs, err)
+			}
+			after = id
+		}
+		if len(stale) < batch {
+			return errors.Join(errs...)
+		}
+	}
+}
+
+// regenerate is RegenerateConfig for a reaction: a device that is gone needs no files, and what a retry
+// cannot cure is parked at once.
+func (s *Service) regenerate(ctx context.Context, id domain.DeviceID) error {
+	_, _, err := s.RegenerateConfig(ctx, RegenerateConfig{ID: id})
+	if errors.Is(err, ErrNoPlugin) || errors.Is(err, domain.ErrErased) {
+		return errors.Join(err, ErrPermanent)
+	}
+	return unlessGone(err)
+}
+
+// unlessGone drops the error that the device has ended meanwhile.
+func unlessGone(err error) error {
+	if errors.Is(err, domain.ErrDeviceDeleted) || errors.Is(err, domain.ErrDeviceUnknown) {
+		return nil
+	}
+	return err
+}
+
+// refused tells whether a rule said no, rather than something being out of order.
+func refused(err error) bool {
+	for _, rule := range []error{domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, domain.ErrDeviceOfOtherTenant, domain.ErrTenantUnknown,
+		domain.ErrTenantDeleted, domain.ErrCategoryUnknown, domain.ErrCategoryOfOtherTenant, domain.ErrCategoryRetired, domain.ErrModelNotAllowed,
+		domain.ErrUserUnknown, domain.ErrUserRemoved, domain.ErrUserOfOtherTenant, domain.ErrReplacementInUse} {
+		if errors.Is(err, rule) {
+			return true
+		}
+	}
+	return false
+}
+
+func permanentIfRefused(err error) error {
+	if refused(err) {
+		return errors.Join(err, ErrPermanent)
+	}
+	return err
+}

@@ -121,3 +121,6 @@ func (c Category) Takes(tenant TenantID, plugin, model string) error {
 	}
 	return nil
 }
+
+// Owner is the tenant the category belongs to; empty before its first event.
+func (c Category) Owner() TenantID { return c.TenantID }

@@ -233,3 +233,6 @@ func NormalizeCode(typed string, length int) (string, error) {
 	}
 	return string(digits), nil
 }
+
+// Owner is the tenant the code belongs to; empty before its first event.
+func (c Code) Owner() TenantID { return c.TenantID }

@@ -520,3 +520,12 @@ func (d Device) Deliver(e DeviceConfigDelivered) []Event {
 	}
 	return []Event{e}
 }
+
+// LineCandidate is a line and the live devices that carry it.
+type LineCandidate struct {
+	Line    LineID
+	Devices []DeviceID
+}
+
+// Owner is the tenant the device belongs to; empty before its first event.
+func (d Device) Owner() TenantID { return d.TenantID }

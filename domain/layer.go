@@ -97,3 +97,6 @@ func (l Layer) Remove() ([]Event, error) {
 	}
 	return []Event{LayerRemoved{}}, nil
 }
+
+// Owner is the tenant the layer belongs to; empty before its first event.
+func (l Layer) Owner() TenantID { return l.TenantID }

@@ -127,3 +127,6 @@ func (l Line) Remove() ([]Event, error) {
 	}
 	return []Event{LineRemoved{}}, nil
 }
+
+// Owner is the tenant the line belongs to; empty before its first event.
+func (l Line) Owner() TenantID { return l.TenantID }

@@ -145,3 +145,6 @@ func CheckProvisioningKey(key string) error {
 	}
 	return nil
 }
+
+// Owner is the tenant the tenant belongs to; empty before its first event.
+func (t Tenant) Owner() TenantID { return t.ID }

@@ -104,3 +104,6 @@ func (u User) Remove() ([]Event, error) {
 	}
 	return []Event{UserRemoved{}}, nil
 }
+
+// Owner is the tenant the user belongs to; empty before its first event.
+func (u User) Owner() TenantID { return u.TenantID }

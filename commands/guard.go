@@ -1,0 +1,234 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"ledgerline/domain"
+)
+
+// ErrGuesses: too many wrong codes came from there; RetryAfter tells how long to wait.
+var ErrGuesses = errors.New("too many wrong codes")
+
+// GuessError is ErrGuesses with the time to wait.
+type GuessError struct{ RetryAfter time.Duration }
+
+func (e *GuessError) Error() string {
+	return fmt.Sprintf("%s, try again in %s", ErrGuesses, e.RetryAfter.Round(time.Second))
+}
+
+// Is makes errors.Is(err, ErrGuesses) hold.
+func (e *GuessError) Is(target error) bool { return target == ErrGuesses }
+
+// Guard is the budget on wrong codes. Only wrong ones count, for a hundred phones behind one address are
+// normal: per MAC five, then 15 minutes, doubling to a day; per source (an IPv4 address, an IPv6 /64) ten
+// in ten minutes, then half an hour; for the whole instance, more than Global wrong codes within a week
+// exhaust the budget, and rollout codes need an operator's confirmation until it recovers. Volatile by
+// design: a restart forgives. The zero value is ready; safe for concurrent use.
+type Guard struct {
+	// Global is the number of wrong codes a week the instance bears; zero means 10,000, which keeps the
+	// chance of a hit among 100 live codes at one in a million.
+	Global int
+
+	mu      sync.Mutex
+	sources map[string]*guesses
+	macs    map[domain.MAC]*guesses
+	week    [7 * 24]int // wrong codes per hour
+	hour    int64       // the hour week[hour%len] stands for
+	total   int
+}
+
+type guesses struct {
+	wrong   int
+	since   time.Time
+	blocked time.Time
+	penalty time.Duration
+}
+
+const (
+	guessesPerMAC    = 5
+	guessesPerSource = 10
+	sourceWindow     = 10 * time.Minute
+	sourcePenalty    = 30 * time.Minute
+	macPenalty       = 15 * time.Minute
+	maxMACPenalty    = 24 * time.Hour
+	guardEntries     = 100_000
+)
+
+// Allow is nil when source and mac may try a code at now, else a *GuessError. An empty source (a caller
+// inside the process) is not limited.
+func (g *Guard) Allow(source string, mac domain.MAC, now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range []*guesses{g.sources[prefix(source)], g.macs[mac]} {
+		if b != nil && now.Before(b.blocked) {
+			return &GuessError{b.blocked.Sub(now)}
+		}
+	}
+	return nil
+}
+
+// Wrong counts a wrong code.
+func (g *Guard) Wrong(source string, mac domain.MAC, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sources == nil {
+		g.sources, g.macs = make(map[string]*guesses), make(map[domain.MAC]*guesses)
+	}
+	if p := prefix(source); p != "" {
+		b := entryOf(g.sources, p, now)
+		if now.Sub(b.since) > sourceWindow {
+			b.wrong, b.since = 0, now
+		}
+		if b.wrong++; b.wrong >= guessesPerSource {
+			b.blocked, b.wrong = now.Add(sourcePenalty), 0
+		}
+	}
+	if mac != "" {
+		b := entryOf(g.macs, mac, now)
+		if b.wrong++; b.wrong >= guessesPerMAC {
+			b.penalty = min(max(2*b.penalty, macPenalty), maxMACPenalty)
+			b.blocked, b.wrong = now.Add(b.penalty), 0
+		}
+	}
+	g.advance(now)
+	g.week[g.hour%int64(len(g.week))]++
+	g.total++
+}
+
+// Exhausted tells whether the instance's budget of wrong codes is spent at now.
+func (g *Guard) Exhausted(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.advance(now)
+	limit := g.Global
+	if limit == 0 {
+		limit = 10_000
+	}
+	return g.total > limit
+}
+
+// Total is the number of wrong codes within the last week.
+func (g *Guard) Total(now time.Time) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.advance(now)
+	return g.total
+}
+
+// advance forgets the hours that are more than a week past.
+func (g *Guard) advance(now time.Time) {
+	hour := now.Unix() / 3600
+	if hour <= g.hour {
+		return
+	}
+	n := int64(len(g.week))
+	for h := max(g.hour+1, hour-n+1); h <= hour; h++ {
+		g.total -= g.week[h%n]
+		g.week[h%n] = 0
+	}
+	g.hour = hour
+}
+
+// entryOf finds or makes an entry; a full table first loses what is neither blocked nor recent.
+func entryOf[K comparable](m map[K]*guesses, k K, now time.Time) *guesses {
+	if b, ok := m[k]; ok {
+		return b
+	}
+	if len(m) >= guardEntries {
+		for old, b := range m {
+			if now.After(b.blocked) && now.Sub(b.since) > sourceWindow {
+				delete(m, old)
+			}
+		}
+		for old := range m {
+			if len(m) < guardEntries {
+				break
+			}
+			delete(m, old)
+		}
+	}
+	b := &guesses{since: now}
+	m[k] = b
+	return b
+}
+
+// prefix is what one source is: an IPv4 address, an IPv6 /64.
+func prefix(ip string) string {
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return ip
+	}
+	a = a.Unmap()
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		return p.String()
+	}
+	return a.String()
+}
+
+// confirmed tells whether an operator stands behind the call: such a redemption is a confirmation and
+// draws on no budget.
+func (c Caller) confirmed() bool { return c.Listener == "admin" || c.Listener == "cli" }
+
+// denials gathers refusals of known credentials until their hour is over (D27).
+type denials struct {
+	mu     sync.Mutex
+	counts map[denial]int
+}
+
+type denial struct {
+	stream domain.StreamID
+	hour   time.Time
+}
+
+func (d *denials) add(stream domain.StreamID, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.counts == nil {
+		d.counts = make(map[denial]int)
+	}
+	d.counts[denial{stream, now.UTC().Truncate(time.Hour)}]++
+}
+
+// take returns and forgets the counts of hours that ended at or before until.
+func (d *denials) take(until time.Time) map[denial]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[denial]int)
+	for k, n := range d.counts {
+		if !k.hour.Add(time.Hour).After(until) {
+			out[k] = n
+			delete(d.counts, k)
+		}
+	}
+	return out
+}
+
+// RecordDenials writes one event per denied credential and hour that is over. Run on a schedule, and with
+// all set at the end of the program, when the running hour counts too.
+func (s *Service) RecordDenials(ctx context.Context, all bool) error {
+	until := s.now()
+	if all {
+		until = until.Add(time.Hour)
+	}
+	var errs []error
+	for k, n := range s.denials.take(until) {
+		var err error
+		if k.stream.Category() == "apikey" {
+			_, err = decide(ctx, s, k.stream, func(a domain.APIKey) ([]domain.Event, error) {
+				return []domain.Event{domain.APIKeyDenied{Hour: k.hour, Count: n}}, nil
+			})
+		} else {
+			_, err = decide(ctx, s, k.stream, func(c domain.Code) ([]domain.Event, error) {
+				return []domain.Event{domain.CodeDenied{CodeID: c.CodeID, Hour: k.hour, Count: n}}, nil
+			})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,171 @@
+package commands
+
+import (
+	"context"
+
+	"ledgerline/domain"
+)
+
+// DefineLine makes a SIP account. An empty ID makes a new one; Settings are further keys of one
+// sip_lines entry (registrar_ip, transport, label …).
+type DefineLine struct {
+	ID           domain.LineID   `json:"id" validate:"omitempty,id"`
+	TenantID     domain.TenantID `json:"tenant_id" validate:"required,id"`
+	UserID       domain.UserID   `json:"user_id" validate:"omitempty,id"`
+	Number       string          `json:"number" validate:"max=64,text"`
+	DisplayName  string          `json:"display_name" validate:"max=200,text"`
+	Username     string          `json:"username" validate:"required,max=128,text"`
+	AuthUsername string          `json:"auth_username" validate:"max=128,text"`
+	Password     string          `json:"password" validate:"required,max=256,text"`
+	Settings     domain.Settings `json:"settings" validate:"-"`
+}
+
+// DefineLine answers the line's id. Errors: ErrInvalid, domain.ErrSettings, domain.ErrTenantUnknown,
+// domain.ErrTenantDeleted, domain.ErrUserUnknown, domain.ErrUserRemoved, domain.ErrUserOfOtherTenant, domain.ErrLineExists.
+func (s *Service) DefineLine(ctx context.Context, in DefineLine) (domain.LineID, Outcome, error) {
+	if err := check(in); err != nil {
+		return "", Outcome{}, err
+	}
+	if err := checkLineSettings(&in.Settings); err != nil {
+		return "", Outcome{}, err
+	}
+	if err := s.liveTenant(ctx, in.TenantID); err != nil {
+		return "", Outcome{}, err
+	}
+	if in.UserID != "" {
+		user, _, err := load[domain.User](ctx, s.Log, in.UserID.Stream())
+		if err != nil {
+			return "", Outcome{}, err
+		}
+		if err := user.Live(in.TenantID); err != nil {
+			return "", Outcome{}, err
+		}
+	}
+	if in.ID == "" {
+		in.ID = domain.LineID(newID())
+	}
+	out, err := decide(ctx, s, in.ID.Stream(), func(l domain.Line) ([]domain.Event, error) {
+		if l.Exists {
+			return nil, domain.ErrLineExists
+		}
+		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, in.Settings)
+		if err != nil {
+			return nil, err
+		}
+		password, err := s.secret(ctx, in.ID.Subject(), in.Password)
+		if err != nil {
+			return nil, err
+		}
+		return l.Define(in.ID, in.TenantID, in.UserID, spec, password)
+	})
+	return in.ID, out, err
+}
+
+// AmendLine describes a line anew, whole, but for its password.
+type AmendLine struct {
+	ID           domain.LineID   `json:"id" validate:"required,id"`
+	Number       string          `json:"number" validate:"max=64,text"`
+	DisplayName  string          `json:"display_name" validate:"max=200,text"`
+	Username     string          `json:"username" validate:"required,max=128,text"`
+	AuthUsername string          `json:"auth_username" validate:"max=128,text"`
+	Settings     domain.Settings `json:"settings" validate:"-"`
+}
+
+// AmendLine errors: ErrInvalid, domain.ErrSettings, domain.ErrLineUnknown, domain.ErrLineRemoved, domain.ErrErased.
+func (s *Service) AmendLine(ctx context.Context, in AmendLine) (Outcome, error) {
+	if err := check(in); err != nil {
+		return Outcome{}, err
+	}
+	if err := checkLineSettings(&in.Settings); err != nil {
+		return Outcome{}, err
+	}
+	return decide(ctx, s, in.ID.Stream(), func(l domain.Line) ([]domain.Event, error) {
+		if err := l.Live(); err != nil {
+			return nil, err
+		}
+		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, in.Settings)
+		if err != nil {
+			return nil, err
+		}
+		return l.Amend(spec)
+	})
+}
+
+// RotateLineSecret gives a line a new SIP password.
+type RotateLineSecret struct {
+	ID       domain.LineID `json:"id" validate:"required,id"`
+	Password string        `json:"password" validate:"required,max=256,text"`
+}
+
+// RotateLineSecret errors: ErrInvalid, domain.ErrLineUnknown, domain.ErrLineRemoved, domain.ErrErased.
+func (s *Service) RotateLineSecret(ctx context.Context, in RotateLineSecret) (Outcome, error) {
+	if err := check(in); err != nil {
+		return Outcome{}, err
+	}
+	return decide(ctx, s, in.ID.Stream(), func(l domain.Line) ([]domain.Event, error) {
+		if err := l.Live(); err != nil {
+			return nil, err
+		}
+		password, err := s.secret(ctx, in.ID.Subject(), in.Password)
+		if err != nil {
+			return nil, err
+		}
+		return l.Rotate(password)
+	})
+}
+
+// RemoveLine ends a line; the devices that carry it lose it.
+type RemoveLine struct {
+	ID domain.LineID `json:"id" validate:"required,id"`
+}
+
+// RemoveLine errors: ErrInvalid, domain.ErrLineUnknown.
+func (s *Service) RemoveLine(ctx context.Context, in RemoveLine) (Outcome, error) {
+	if err := check(in); err != nil {
+		return Outcome{}, err
+	}
+	return decide(ctx, s, in.ID.Stream(), func(l domain.Line) ([]domain.Event, error) { return l.Remove() })
+}
+
+// lineSpec seals a line's names and settings; an unchanged sealed value keeps its seal.
+func (s *Service) lineSpec(ctx context.Context, id domain.LineID, l domain.Line, number, name, username, auth string, settings domain.Settings) (spec domain.LineSpec, err error) {
+	spec.Username, spec.AuthUsername = username, auth
+	if spec.Number, err = s.personal(ctx, id.Subject(), number); err != nil {
+		return spec, err
+	}
+	if spec.DisplayName, err = s.personal(ctx, id.Subject(), name); err != nil {
+		return spec, err
+	}
+	asLine := func(in domain.Settings) domain.Settings {
+		return domain.Settings{"sip_lines": map[string]any{"1": map[string]any(in)}}
+	}
+	sealed, err := s.protect(ctx, id.Subject(), asLine(settings), asLine(l.Settings))
+	if err != nil {
+		return spec, err
+	}
+	spec.Settings = lineEntry(sealed, "1")
+	return spec, nil
+}
+
+// lineEntry is one entry of sip_lines; nil when it is empty.
+func lineEntry(s domain.Settings, n string) domain.Settings {
+	entry, _ := s.Get("sip_lines." + n).(map[string]any)
+	if len(entry) == 0 {
+		return nil
+	}
+	return domain.Settings(entry)
+}
+
+// checkLineSettings validates and normalises the extra keys of one line.
+func checkLineSettings(in *domain.Settings) error {
+	if len(*in) == 0 {
+		*in = nil
+		return nil
+	}
+	clean, err := domain.Settings{"sip_lines": map[string]any{"1": map[string]any(*in)}}.Clean()
+	if err != nil {
+		return err
+	}
+	*in = lineEntry(clean, "1")
+	return nil
+}

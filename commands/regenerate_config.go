@@ -1,0 +1,138 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"ledgerline/domain"
+)
+
+// RegenerateConfig makes a device's files anew from everything they follow from, keeps their bytes, and
+// records them if they differ from what the device has.
+type RegenerateConfig struct {
+	ID domain.DeviceID // one life
+}
+
+// Regenerated is the state of a device's files after RegenerateConfig, changed or not.
+type Regenerated struct {
+	Config  domain.DeviceConfigRegenerated
+	Changed bool
+}
+
+// RegenerateConfig reads the device, then its inputs, and appends at that device revision; on conflict it
+// reads all again (D5). A device without a plugin has no files, and that is no error. Errors:
+// domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, ErrNoPlugin, domain.ErrErased.
+func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Regenerated, Outcome, error) {
+	var made Regenerated
+	var revealed Revealed
+	out, err := decide(ctx, s, in.ID.Stream(), func(d domain.Device) ([]domain.Event, error) {
+		if err := d.Live(); err != nil {
+			return nil, err
+		}
+		if d.Plugin == "" {
+			return nil, nil
+		}
+		var err error
+		if revealed, err = s.RenderDevice(ctx, d); err != nil {
+			return nil, err
+		}
+		if made.Config, err = s.keep(ctx, d, revealed); err != nil {
+			return nil, err
+		}
+		events, err := d.Regenerate(made.Config)
+		if len(events) == 0 && err == nil {
+			made.Config.Files = d.Config.Files
+		}
+		return events, err
+	})
+	if err != nil {
+		return made, out, err
+	}
+	made.Changed = len(out.Events) > 0
+	if d := revealed.Device; d != "" && !made.Changed {
+		s.serving.same(d, out.Revision, made.Config)
+	}
+	return made, out, nil
+}
+
+// Revealed is one device's files with every secret in them, and what they followed from.
+type Revealed struct {
+	Device   domain.DeviceID
+	Guest    bool
+	Stack    Stack
+	Rendered Rendered
+}
+
+// RenderDevice renders the files of a device as it is given, without recording anything.
+func (s *Service) RenderDevice(ctx context.Context, d domain.Device) (Revealed, error) {
+	stack, err := s.Settings(ctx, d)
+	if err != nil {
+		return Revealed{}, err
+	}
+	settings := stack.Merged()
+	base := s.baseURL(settings)
+	secret := ""
+	if d.Assigned() {
+		if secret, err = s.Vault.Open(ctx, d.Secret.Sealed); err != nil {
+			return Revealed{}, fmt.Errorf("open the path secret of %s: %w", d.ID, err)
+		}
+		base += "d/" + secret + "/"
+	}
+	r, err := s.Renderer.Render(ctx, Render{
+		Plugin: PluginRef{d.Plugin, d.PluginVersion}, MAC: d.MAC, ID: d.ID, Model: d.Model, Fw: d.Firmware,
+		Settings: settings, BaseURL: base, Guest: !d.Assigned(),
+	})
+	if err != nil {
+		return Revealed{}, fmt.Errorf("render %s: %w", d.ID, err)
+	}
+	if secret != "" {
+		for i := range r.Files {
+			r.Files[i].Skeleton = bytes.ReplaceAll(r.Files[i].Skeleton, []byte(secret), []byte(domain.Redacted))
+		}
+	}
+	return Revealed{Device: d.ID, Guest: !d.Assigned(), Stack: stack, Rendered: r}, nil
+}
+
+// baseURL is where phones come back to: the setting http_base_url, else the server's own, ending in "/".
+func (s *Service) baseURL(settings domain.Settings) string {
+	base, _ := settings.Get("http_base_url").(string)
+	if base == "" {
+		base = s.PublicURL
+	}
+	return strings.TrimSuffix(base, "/") + "/"
+}
+
+// keep stores the bytes of every new file and describes them all.
+func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed) (domain.DeviceConfigRegenerated, error) {
+	subject := d.ID.Subject()
+	has := make(map[string]bool, len(d.Config.Files))
+	for _, f := range d.Config.Files {
+		has[f.MAC] = true
+	}
+	c := domain.DeviceConfigRegenerated{Plugin: r.Rendered.Plugin.Name, PluginVersion: r.Rendered.Plugin.Version, Guest: r.Guest,
+		Renderer: r.Rendered.Renderer, TZData: r.Rendered.TZData, Inputs: r.Stack.Inputs}
+	for _, w := range r.Rendered.Warnings {
+		c.Warnings = append(c.Warnings, domain.ConfigWarning(w))
+	}
+	for _, f := range r.Rendered.Files {
+		sum, err := s.Vault.Hash(ctx, subject, "mac", f.Data)
+		if err != nil {
+			return c, fmt.Errorf("sign %s: %w", f.Path, err)
+		}
+		skeleton := sha256.Sum256(f.Skeleton)
+		g := domain.GeneratedFile{Path: f.Path, Aliases: f.Aliases, ContentType: f.ContentType, Size: len(f.Data),
+			SkeletonSHA256: hex.EncodeToString(skeleton[:]), MAC: hex.EncodeToString(sum)}
+		if !has[g.MAC] {
+			if err := s.Blobs.Put(ctx, subject, g.MAC, f.Data); err != nil {
+				return c, fmt.Errorf("keep %s: %w", f.Path, err)
+			}
+		}
+		s.serving.put(g.MAC, f.Data)
+		c.Files = append(c.Files, g)
+	}
+	return c, nil
+}

@@ -1,0 +1,277 @@
+package commands
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"ledgerline/domain"
+)
+
+// lookups is the subject whose key hashes what must be found again (claims, path secrets, API keys).
+// It belongs to the instance and is never erased.
+const lookups domain.Subject = "settings-lookups"
+
+// fingerprint tells equal clear texts of one subject apart from others, and nothing else.
+func (s *Service) fingerprint(ctx context.Context, subject domain.Subject, clear string) (string, error) {
+	sum, err := s.Vault.Hash(ctx, subject, "fingerprint", []byte(clear))
+	if err != nil {
+		return "", fmt.Errorf("fingerprint for %s: %w", subject, err)
+	}
+	return hex.EncodeToString(sum)[:32], nil
+}
+
+// secret is clear text on its way into an event, to be sealed under subject's key.
+func (s *Service) secret(ctx context.Context, subject domain.Subject, clear string) (domain.Secret, error) {
+	fp, err := s.fingerprint(ctx, subject, clear)
+	return domain.NewSecret(subject, clear, fp), err
+}
+
+// personal is secret for personal data; empty text stays empty.
+func (s *Service) personal(ctx context.Context, subject domain.Subject, clear string) (domain.Personal, error) {
+	if clear == "" {
+		return domain.Personal{}, nil
+	}
+	fp, err := s.fingerprint(ctx, subject, clear)
+	return domain.NewPersonal(subject, clear, fp), err
+}
+
+// protect turns the secrets and names in settings a caller sent into sealed values of subject. A secret
+// the caller sends back as "[redacted]" keeps the value it has in before; one unchanged keeps its seal.
+func (s *Service) protect(ctx context.Context, subject domain.Subject, in, before domain.Settings) (domain.Settings, error) {
+	seal := func(make func(fp, clear string) any) func(string, any) (any, error) {
+		return func(pointer string, v any) (any, error) {
+			clear, err := domain.LeafText(v)
+			if err != nil {
+				return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "must be text"}
+			}
+			old := before.Get(dotted(pointer))
+			if clear == domain.Redacted {
+				if old == nil {
+					return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "is redacted, and there is no value to keep"}
+				}
+				return old, nil
+			}
+			fp, err := s.fingerprint(ctx, subject, clear)
+			if err != nil {
+				return nil, err
+			}
+			if kept, ok := sealedOf(old); ok && kept.Fingerprint == fp {
+				return old, nil
+			}
+			return make(fp, clear), nil
+		}
+	}
+	out, err := in.MapSecrets(seal(func(fp, clear string) any { return domain.NewSecret(subject, clear, fp) }))
+	if err != nil {
+		return nil, err
+	}
+	return out.MapPersonal(seal(func(fp, clear string) any { return domain.NewPersonal(subject, clear, fp) }))
+}
+
+func dotted(pointer string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
+}
+
+func sealedOf(v any) (domain.Sealed, bool) {
+	switch v := v.(type) {
+	case domain.Secret:
+		return v.Sealed, true
+	case domain.Personal:
+		return v.Sealed, true
+	}
+	return domain.Sealed{}, false
+}
+
+// reveal opens every sealed value in settings for a renderer; what was erased becomes empty text.
+func (s *Service) reveal(ctx context.Context, in domain.Settings) (domain.Settings, error) {
+	open := func(_ string, v any) (any, error) {
+		sealed, ok := sealedOf(v)
+		if !ok {
+			return v, nil
+		}
+		clear, err := s.Open(ctx, sealed)
+		if err != nil {
+			return nil, err
+		}
+		return domain.LeafValue(clear), nil
+	}
+	out, err := in.MapSecrets(open)
+	if err != nil {
+		return nil, err
+	}
+	return out.MapPersonal(open)
+}
+
+// Open is the clear text of a sealed value: empty for none, and for one that was erased.
+func (s *Service) Open(ctx context.Context, v domain.Sealed) (string, error) {
+	if _, clear, pending := v.Pending(); pending || v.IsZero() {
+		return clear, nil
+	}
+	clear, err := s.Vault.Open(ctx, v)
+	if errors.Is(err, domain.ErrErased) {
+		return "", nil
+	}
+	return clear, err
+}
+
+// seal returns the event with every pending value in it encrypted under its subject's key, bound to the
+// event's id and the value's place (D3).
+func (s *Service) seal(ctx context.Context, e domain.Event, id uuid.UUID) (domain.Event, error) {
+	v := reflect.New(reflect.TypeOf(e)).Elem()
+	v.Set(reflect.ValueOf(e))
+	if err := s.sealIn(ctx, v, id.String()+"#"); err != nil {
+		return nil, err
+	}
+	return v.Interface().(domain.Event), nil
+}
+
+var (
+	sealedType   = reflect.TypeFor[domain.Sealed]()
+	settingsType = reflect.TypeFor[domain.Settings]()
+)
+
+func (s *Service) sealIn(ctx context.Context, v reflect.Value, at string) error {
+	switch {
+	case v.Type() == sealedType:
+		sealed, err := s.sealOne(ctx, v.Interface().(domain.Sealed), at)
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.ValueOf(sealed))
+	case v.Type() == settingsType:
+		settings, err := s.sealSettings(ctx, v.Interface().(domain.Settings), at)
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.ValueOf(settings))
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			if !f.IsExported() {
+				continue
+			}
+			place := at
+			if !f.Anonymous {
+				place += "/" + jsonName(f)
+			}
+			if err := s.sealIn(ctx, v.Field(i), place); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func jsonName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "" || name == "-" {
+		return f.Name
+	}
+	return name
+}
+
+func (s *Service) sealSettings(ctx context.Context, in domain.Settings, at string) (domain.Settings, error) {
+	if in == nil {
+		return nil, nil
+	}
+	out, err := in.MapSecrets(func(pointer string, v any) (any, error) {
+		secret, ok := v.(domain.Secret)
+		if !ok {
+			return nil, fmt.Errorf("%s: %w", dotted(pointer), domain.ErrUnsealed)
+		}
+		sealed, err := s.sealOne(ctx, secret.Sealed, at+pointer)
+		return domain.Secret{Sealed: sealed}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out.MapPersonal(func(pointer string, v any) (any, error) {
+		personal, ok := v.(domain.Personal)
+		if !ok {
+			return nil, fmt.Errorf("%s: %w", dotted(pointer), domain.ErrUnsealed)
+		}
+		sealed, err := s.sealOne(ctx, personal.Sealed, at+pointer)
+		return domain.Personal{Sealed: sealed}, err
+	})
+}
+
+func (s *Service) sealOne(ctx context.Context, v domain.Sealed, aad string) (domain.Sealed, error) {
+	subject, clear, pending := v.Pending()
+	if !pending {
+		return v, nil
+	}
+	if err := s.ownKeys.ensure(ctx, s, subject); err != nil {
+		return v, err
+	}
+	return s.Vault.Seal(ctx, subject, clear, aad)
+}
+
+// ownKeys remembers the instance's own subjects (code epochs, lookups) whose key.created this process has
+// seen to be in the log. The nouns' own keys are recorded with their first event (service.go).
+type ownKeys struct {
+	mu   sync.Mutex
+	done map[domain.Subject]bool
+}
+
+func (k *ownKeys) ensure(ctx context.Context, s *Service, subject domain.Subject) error {
+	if keyedCategories[subject.Stream().Category()] {
+		return nil
+	}
+	k.mu.Lock()
+	known := k.done[subject]
+	k.mu.Unlock()
+	if known {
+		return nil
+	}
+	keyID, _, err := s.Vault.Ensure(ctx, subject)
+	if err != nil {
+		return fmt.Errorf("make the key of %s: %w", subject, err)
+	}
+	_, err = decide(ctx, s, subject.Stream(), func(k domain.Keyed) ([]domain.Event, error) {
+		if k.Created[subject] {
+			return nil, nil
+		}
+		return []domain.Event{domain.KeyCreated{Subject: subject, KeyID: keyID}}, nil
+	})
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.done == nil {
+		k.done = make(map[domain.Subject]bool)
+	}
+	k.done[subject] = true
+	return nil
+}
+
+// lookup is the keyed hash, in hex, under which a value of one kind is found again.
+func (s *Service) lookup(ctx context.Context, kind, value string) (string, error) {
+	if err := s.ownKeys.ensure(ctx, s, lookups); err != nil {
+		return "", err
+	}
+	sum, err := s.Vault.Hash(ctx, lookups, kind, []byte(value))
+	if err != nil {
+		return "", fmt.Errorf("hash for %s: %w", kind, err)
+	}
+	return hex.EncodeToString(sum), nil
+}
+
+// known tells whether subject has a key, without making one.
+func (k *ownKeys) known(ctx context.Context, s *Service, subject domain.Subject) bool {
+	k.mu.Lock()
+	done := k.done[subject]
+	k.mu.Unlock()
+	if done {
+		return true
+	}
+	_, h, err := load[domain.Keyed](ctx, s.Log, subject.Stream())
+	return err == nil && h.revision != domain.NoStream
+}

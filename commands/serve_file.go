@@ -1,0 +1,528 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"ledgerline/domain"
+)
+
+// ServeFile is one phone asking for one file. It is the one way to a file, for HTTP and TFTP alike.
+type ServeFile struct {
+	Asked
+	// Via is how the phone proves itself and Credential what with: "mac" (nothing but its address, from a
+	// trusted network), "secret", "tenant_key", "code".
+	Via        string
+	Credential string
+	Transport  string // http, https, tftp
+	IP         string
+	// Trusted: the peer is in a trusted network (D24). A proxy itself never is.
+	Trusted bool
+}
+
+// Served is a file on its way to a phone.
+type Served struct {
+	Device  domain.DeviceID // empty for a common guest file
+	File    domain.GeneratedFile
+	Data    []byte
+	ModTime time.Time
+	// Guest: the file holds nothing of anybody's.
+	Guest bool
+
+	in     ServeFile
+	closes bool // the first use of a secret path, as far as the view knows
+}
+
+var (
+	// ErrNoFile is the one answer to everything that is not this phone's to have.
+	ErrNoFile = errors.New("no such file")
+	// ErrNotYet: the file is being made; ask again in a moment (503 with Retry-After).
+	ErrNotYet = errors.New("file is not ready yet")
+)
+
+// redemptionWait is how long a phone that redeemed a code waits for its file (D17).
+const redemptionWait = 3 * time.Second
+
+// ServeFile finds who asks and answers with that phone's file, made anew first if something it follows
+// from has changed. Errors: ErrNoFile for anything not to be had, ErrNotYet, ErrGuesses; others are our trouble.
+func (s *Service) ServeFile(ctx context.Context, in ServeFile) (Served, error) {
+	ctx = WithCaller(ctx, Caller{Actor: "phone:unknown", IP: in.IP, Listener: in.listener()})
+	who, known := s.Recognizer.Recognize(in.Asked)
+	if in.ClientMAC != "" {
+		who.MAC = in.ClientMAC
+	}
+	if who.MAC != "" {
+		c := CallerFrom(ctx)
+		c.Actor = "phone:" + string(who.MAC)
+		ctx = WithCaller(ctx, c)
+	}
+	row, found, err := s.identify(ctx, in, who, known)
+	if err != nil {
+		return Served{}, err
+	}
+	s.sighted(in, who, row)
+	if !found {
+		return s.serveCommon(ctx, in, who, known)
+	}
+	return s.serveOwn(ctx, in, who, row)
+}
+
+func (in ServeFile) listener() string {
+	switch in.Transport {
+	case "https":
+		return "phones-tls"
+	case "tftp":
+		return "tftp"
+	}
+	return "phones"
+}
+
+// private tells whether the answer may hold secrets: over TLS, or within a trusted network (D24).
+func (in ServeFile) private() bool { return in.Transport == "https" || in.Trusted }
+
+// identify finds the device of the phone that asks; a phone not known yet is made known where that is
+// allowed. found is false when there is none, and the phone may at best have a common guest file.
+func (s *Service) identify(ctx context.Context, in ServeFile, who Recognition, known bool) (row Shelved, found bool, err error) {
+	switch in.Via {
+	case "secret":
+		if !in.private() {
+			return row, false, ErrNoFile
+		}
+		hash, err := s.lookup(ctx, "device-secret", in.Credential)
+		if err != nil {
+			return row, false, err
+		}
+		row, found, err = s.Shelf.BySecret(ctx, hash)
+		if err == nil && (!found || who.MAC != "" && row.MAC != "" && who.MAC != row.MAC) {
+			err = ErrNoFile
+		}
+		return row, found, err
+	case "code":
+		return s.redeemOnPhone(ctx, in, who, known)
+	case "tenant_key":
+		hash, err := s.lookup(ctx, claimKey, in.Credential)
+		if err != nil {
+			return row, false, err
+		}
+		tenant, ok, err := s.Shelf.TenantByKey(ctx, hash)
+		if err != nil || !ok {
+			return row, false, orNoFile(err)
+		}
+		row, found, err = s.byMAC(ctx, in, who, known)
+		if err == nil && found && row.TenantID != tenant && (row.Assigned || row.TenantID != domain.Master) {
+			err = ErrNoFile
+		}
+		return row, found, err
+	}
+	if !in.Trusted {
+		return row, false, ErrNoFile
+	}
+	return s.byMAC(ctx, in, who, known)
+}
+
+func orNoFile(err error) error {
+	if err != nil {
+		return err
+	}
+	return ErrNoFile
+}
+
+func (s *Service) byMAC(ctx context.Context, in ServeFile, who Recognition, known bool) (Shelved, bool, error) {
+	if who.MAC == "" {
+		if known {
+			return Shelved{}, false, nil
+		}
+		return Shelved{}, false, ErrNoFile
+	}
+	row, found, err := s.Shelf.ByMAC(ctx, who.MAC)
+	switch {
+	case err != nil:
+		return row, false, err
+	case found && (row.MACPathClosed || row.Assigned && !in.private()):
+		return row, false, ErrNoFile
+	case found:
+		return row, true, nil
+	case !known:
+		return row, false, ErrNoFile
+	}
+	return s.discover(ctx, who)
+}
+
+// discover makes an unknown phone known, within the cap.
+func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool, error) {
+	limit := s.DiscoveryCap
+	if limit == 0 {
+		limit = 2000
+	}
+	if !s.discovery.take(s.now(), limit) {
+		return Shelved{}, false, ErrNoFile
+	}
+	id, out, err := s.DiscoverDevice(ctx, DiscoverDevice{MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin, Added: "auto"})
+	if err != nil {
+		return Shelved{}, false, err
+	}
+	return Shelved{Device: id, MAC: who.MAC, TenantID: domain.Master, Vendor: who.Vendor, Model: who.Model, Fw: who.Fw, Plugin: who.Plugin,
+		Revision: out.Revision, Dirty: true}, true, nil
+}
+
+// discovery counts the phones made known within the running hour (D25).
+type discovery struct {
+	mu    sync.Mutex
+	hour  time.Time
+	count int
+	// Refused counts those beyond the cap since the program started.
+	Refused int
+}
+
+func (d *discovery) take(now time.Time, limit int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := now.Truncate(time.Hour); !h.Equal(d.hour) {
+		d.hour, d.count = h, 0
+	}
+	if d.count >= limit {
+		d.Refused++
+		return false
+	}
+	d.count++
+	return true
+}
+
+// DiscoveryRefused is how many phones were not made known because the hourly cap was reached.
+func (s *Service) DiscoveryRefused() int {
+	s.discovery.mu.Lock()
+	defer s.discovery.mu.Unlock()
+	return s.discovery.Refused
+}
+
+// redeemOnPhone redeems the code a phone shows and follows the story to the phone's own files (D17).
+func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recognition, known bool) (Shelved, bool, error) {
+	if who.MAC == "" || !known || !in.private() {
+		return Shelved{}, false, ErrNoFile
+	}
+	redeemed, out, err := s.RedeemCode(ctx, RedeemCode{Code: in.Credential, MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin})
+	switch {
+	case errors.Is(err, ErrGuesses), errors.Is(err, domain.ErrCodeRefused):
+		return Shelved{}, false, err
+	case err != nil:
+		return Shelved{}, false, errors.Join(domain.ErrCodeRefused, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, redemptionWait)
+	defer cancel()
+	if err := s.Settle(ctx, out.Events); err != nil {
+		if ctx.Err() != nil {
+			return Shelved{}, false, ErrNotYet
+		}
+		return Shelved{}, false, err
+	}
+	head, err := s.Log.Head(ctx)
+	if err == nil {
+		err = s.Shelf.WaitFor(ctx, head)
+	}
+	if err != nil {
+		return Shelved{}, false, errors.Join(ErrNotYet, err)
+	}
+	row, found, err := s.Shelf.ByMAC(ctx, who.MAC)
+	if err == nil && (!found || row.Device != redeemed.DeviceID || !row.Assigned || row.TenantID != redeemed.TenantID) {
+		err = ErrNotYet // the assignment failed, or is not through: never the guest file
+	}
+	return row, found, err
+}
+
+// serveOwn answers with one of the device's own files.
+func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, row Shelved) (Served, error) {
+	if who.MAC == row.MAC && s.news(who, row) {
+		if _, _, err := s.DiscoverDevice(ctx, DiscoverDevice{ID: baseID(row.Device), MAC: row.MAC, Vendor: who.Vendor, Model: who.Model,
+			Firmware: who.Fw, Plugin: who.Plugin, Added: "auto"}); err != nil {
+			return Served{}, err
+		}
+		row.Dirty = true
+		row.Revision = -1
+	}
+	files, guest, modified := row.Files, row.Guest, row.GeneratedAt
+	if row.Dirty || len(files) == 0 || s.Shelf.Stale(row.Inputs) {
+		if c, ok := s.serving.fresh(row, s.Shelf.Stale); ok {
+			files, guest = c.Files, c.Guest
+		} else {
+			c, err := s.regenerateNow(ctx, row.Device)
+			if err != nil {
+				return Served{}, err
+			}
+			files, guest = c.Config.Files, c.Config.Guest
+			if c.Changed {
+				modified = s.now()
+			}
+		}
+	}
+	file, ok := pick(files, in.Path, who.File)
+	if !ok {
+		return Served{}, ErrNoFile
+	}
+	data, err := s.bytes(ctx, row.Device, file)
+	if err != nil {
+		return Served{}, err
+	}
+	return Served{Device: row.Device, File: file, Data: data, ModTime: modified, Guest: guest, in: in,
+		closes: in.Via == "secret" && !row.MACPathClosed}, nil
+}
+
+func baseID(id domain.DeviceID) domain.DeviceID {
+	base, _ := id.Life()
+	return base
+}
+
+// news tells whether the phone shows a fact of itself that we do not have.
+func (s *Service) news(who Recognition, row Shelved) bool {
+	return who.Model != "" && who.Model != row.Model || who.Fw != "" && who.Fw != row.Fw || who.Vendor != "" && who.Vendor != row.Vendor ||
+		row.Plugin == "" && who.Plugin != ""
+}
+
+// pick finds a file by the path asked for, or by its name in the plugin's file table.
+func pick(files []domain.GeneratedFile, paths ...string) (domain.GeneratedFile, bool) {
+	for _, p := range paths {
+		for _, f := range files {
+			if p != "" && (f.Path == p || slices.Contains(f.Aliases, p)) {
+				return f, true
+			}
+		}
+	}
+	return domain.GeneratedFile{}, false
+}
+
+// regenerateNow makes a device's files while a phone waits; phones that ask for the same device share it.
+// It goes on when the phone hangs up, for the next one wants it too.
+func (s *Service) regenerateNow(ctx context.Context, id domain.DeviceID) (Regenerated, error) {
+	v, err, _ := s.serving.flight.Do(string(id), func() (any, error) {
+		made, _, err := s.RegenerateConfig(context.WithoutCancel(ctx), RegenerateConfig{ID: id})
+		return made, err
+	})
+	made, _ := v.(Regenerated)
+	return made, err
+}
+
+func (s *Service) bytes(ctx context.Context, id domain.DeviceID, f domain.GeneratedFile) ([]byte, error) {
+	if data, ok := s.serving.get(f.MAC); ok {
+		return data, nil
+	}
+	data, err := s.Blobs.Get(ctx, id.Subject(), f.MAC)
+	if err != nil {
+		return nil, err
+	}
+	s.serving.put(f.MAC, data)
+	return data, nil
+}
+
+// serveCommon answers a phone that shows no address (a TFTP client asking for its model's common file)
+// with the guest form of that file, which is the same for everybody.
+func (s *Service) serveCommon(ctx context.Context, in ServeFile, who Recognition, known bool) (Served, error) {
+	if !known || who.MAC != "" || in.Via == "secret" || in.Via == "code" {
+		return Served{}, ErrNoFile
+	}
+	stack, err := s.Settings(ctx, domain.Device{TenantID: domain.Master})
+	if err != nil {
+		return Served{}, err
+	}
+	settings := stack.Merged()
+	r, err := s.Renderer.Render(ctx, Render{Plugin: PluginRef{Name: who.Plugin}, Model: who.Model, Fw: who.Fw, Settings: settings,
+		BaseURL: s.baseURL(settings), Guest: true})
+	if err != nil {
+		return Served{}, err
+	}
+	for _, f := range r.Files {
+		for _, p := range []string{in.Path, who.File} {
+			if p != "" && (f.Path == p || slices.Contains(f.Aliases, p)) {
+				mac, err := s.lookup(ctx, "guest-file", string(f.Data))
+				return Served{File: domain.GeneratedFile{Path: f.Path, ContentType: f.ContentType, Size: len(f.Data), MAC: mac},
+					Data: f.Data, Guest: true, in: in}, err
+			}
+		}
+	}
+	return Served{}, ErrNoFile
+}
+
+func (s *Service) sighted(in ServeFile, who Recognition, row Shelved) {
+	if s.Sightings == nil {
+		return
+	}
+	s.Sightings.Seen(Sighting{Device: row.Device, MAC: who.MAC, IP: in.IP, UserAgent: in.UserAgent, Transport: in.Transport, Path: in.Via, At: s.now()})
+}
+
+// Delivered is to be called when the phone has the file for sure (D26). What it notes is recorded off the
+// path, by RunDeliveries; when that is far behind, a delivery is dropped, and the next poll restores it.
+func (s *Service) Delivered(v Served) {
+	if v.Device == "" || v.Guest {
+		return
+	}
+	d := delivery{v.Device, domain.DeviceConfigDelivered{Path: v.File.Path, MAC: v.File.MAC, Via: v.in.Via,
+		Transport: v.in.Transport, DeliveredAt: s.now()}, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener()}}
+	if v.closes {
+		s.serving.forget(d) // an operator may have reopened the MAC path since it was noted
+	}
+	s.serving.deliver(d)
+}
+
+// RunDeliveries records deliveries until ctx ends, then those already noted.
+func (s *Service) RunDeliveries(ctx context.Context) error {
+	queue := s.serving.deliveries()
+	record := func(ctx context.Context, d delivery) error {
+		_, err := decide(WithCaller(ctx, d.by), s, d.id.Stream(), func(state domain.Device) ([]domain.Event, error) {
+			return state.Deliver(d.event), nil
+		})
+		if err != nil {
+			s.serving.forget(d)
+		}
+		return err
+	}
+	for {
+		select {
+		case d := <-queue:
+			_ = record(ctx, d) // the next poll notes it again
+		case <-ctx.Done():
+			rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			for {
+				select {
+				case d := <-queue:
+					_ = record(rest, d)
+				default:
+					return ctx.Err()
+				}
+			}
+		}
+	}
+}
+
+type delivery struct {
+	id    domain.DeviceID
+	event domain.DeviceConfigDelivered
+	by    Caller
+}
+
+// serving is the volatile part of the phone plane: bytes at hand, deliveries noted, files found unchanged.
+type serving struct {
+	flight singleflight.Group
+
+	mu        sync.Mutex
+	bytes     map[string][]byte // by MAC; two generations, the older dropped when the newer is full
+	older     map[string][]byte
+	size      int
+	noted     map[deliveryKey]bool
+	queue     chan delivery
+	unchanged map[domain.DeviceID]checked
+}
+
+type deliveryKey struct {
+	id        domain.DeviceID
+	path, mac string
+	secret    bool
+}
+
+// checked: at this device revision and these inputs, rendering gave the files the device already had.
+type checked struct {
+	revision domain.Revision
+	config   domain.DeviceConfigRegenerated
+}
+
+const (
+	bytesAtHand   = 64 << 20
+	notedAtMost   = 200_000
+	deliveryQueue = 4096
+	checkedAtMost = 50_000
+)
+
+func (v *serving) get(mac string) ([]byte, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if b, ok := v.bytes[mac]; ok {
+		return b, true
+	}
+	b, ok := v.older[mac]
+	if ok {
+		v.insert(mac, b)
+	}
+	return b, ok
+}
+
+func (v *serving) put(mac string, b []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.insert(mac, b)
+}
+
+func (v *serving) insert(mac string, b []byte) {
+	if _, ok := v.bytes[mac]; ok {
+		return
+	}
+	if v.bytes == nil || v.size > bytesAtHand/2 {
+		v.older, v.bytes, v.size = v.bytes, make(map[string][]byte), 0
+	}
+	v.bytes[mac] = b
+	v.size += len(b) + 128
+}
+
+func (v *serving) deliveries() chan delivery {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.queue == nil {
+		v.queue = make(chan delivery, deliveryQueue)
+	}
+	return v.queue
+}
+
+func (d delivery) key() deliveryKey {
+	return deliveryKey{d.id, d.event.Path, d.event.MAC, d.event.Via == "secret"}
+}
+
+// deliver notes a delivery unless it was noted before.
+func (v *serving) deliver(d delivery) {
+	queue := v.deliveries()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.noted[d.key()] {
+		return
+	}
+	select {
+	case queue <- d:
+		if v.noted == nil || len(v.noted) >= notedAtMost {
+			v.noted = make(map[deliveryKey]bool)
+		}
+		v.noted[d.key()] = true
+	default:
+	}
+}
+
+func (v *serving) forget(d delivery) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.noted, d.key())
+}
+
+func (v *serving) same(id domain.DeviceID, at domain.Revision, c domain.DeviceConfigRegenerated) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.unchanged == nil || len(v.unchanged) >= checkedAtMost {
+		v.unchanged = make(map[domain.DeviceID]checked)
+	}
+	v.unchanged[id] = checked{at, c}
+}
+
+// fresh tells whether rendering was tried at the row's very state and changed nothing.
+func (v *serving) fresh(row Shelved, stale func([]domain.Input) bool) (domain.DeviceConfigRegenerated, bool) {
+	v.mu.Lock()
+	c, ok := v.unchanged[row.Device]
+	v.mu.Unlock()
+	return c.config, ok && c.revision == row.Revision && !stale(c.config.Inputs)
+}
+
+// CodeOfUser reads a provisioning code from the user name of HTTP Basic credentials: only something that
+// can be a code counts, so that a phone's other passwords are no guesses.
+func (s *Service) CodeOfUser(user string) (string, bool) {
+	digits, err := domain.NormalizeCode(strings.TrimSpace(user), s.codeLength())
+	return digits, err == nil
+}
