@@ -3,6 +3,8 @@ package domain
 import (
 	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/google/uuid"
 )
 
 // leafTag begins every leaf, so that a leaf can be no other hash of ours; a change of the encoding
@@ -22,15 +24,19 @@ const leafTag = "ledgerline leaf 1\n"
 // Every part has a fixed or a stated length, so no two events share an encoding. Neither position nor
 // the server's time goes in: the same history has the same leaves on every store.
 func LeafHash(r Recorded) [32]byte {
+	return LeafOf(r.Stream, r.Revision, r.ID, r.Type, sha256.Sum256(r.Metadata), sha256.Sum256(r.Data))
+}
+
+// LeafOf is LeafHash from the digests of metadata and data, for who has those already.
+func LeafOf(stream StreamID, revision Revision, id uuid.UUID, eventType string, metadata, data [32]byte) [32]byte {
 	var room [256]byte
 	b := append(room[:0], leafTag...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Stream)))
-	b = append(b, r.Stream...)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Revision))
-	b = append(b, r.ID[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.Type)))
-	b = append(b, r.Type...)
-	metadata, data := sha256.Sum256(r.Metadata), sha256.Sum256(r.Data)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(stream)))
+	b = append(b, stream...)
+	b = binary.BigEndian.AppendUint64(b, uint64(revision))
+	b = append(b, id[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(eventType)))
+	b = append(b, eventType...)
 	b = append(b, metadata[:]...)
 	b = append(b, data[:]...)
 	return sha256.Sum256(b)

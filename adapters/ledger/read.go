@@ -31,17 +31,17 @@ func hidden(s domain.StreamID) bool { return strings.HasPrefix(string(s), "$") }
 // Read implements commands.Log. "Present end" is the end when the iteration begins.
 func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
-		last, err := l.lastRevision(ctx, stream)
+		end, err := l.endOf(ctx, stream)
 		if err != nil {
 			yield(domain.Recorded{}, fmt.Errorf("read %s: %w", stream, err))
 			return
 		}
-		for from = max(from, 0); from <= last; {
-			p, err := l.page(ctx, func(r *reader) *sqlite.Stmt {
+		for from = max(from, 0); from <= end.last; {
+			p, err := l.page(ctx, uint64(min(end.last-from+1, pageRows)), func(r *reader) *sqlite.Stmt {
 				s := r.stream
-				s.BindText(1, string(stream))
+				s.BindInt64(1, end.sid)
 				s.BindInt64(2, int64(from))
-				s.BindInt64(3, int64(last))
+				s.BindInt64(3, int64(end.last))
 				return s
 			})
 			if err == nil && len(p.events) == 0 {
@@ -73,11 +73,7 @@ func (l *Ledger) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[d
 			yield(domain.Recorded{}, fmt.Errorf("read log: %w", err))
 			return
 		}
-		for at := after.Commit; at < head.Commit; {
-			if at, err = l.yieldPage(ctx, at, head.Commit, yield); err != nil {
-				return
-			}
-		}
+		l.yieldAll(ctx, after.Commit, head.Commit, yield)
 	}
 }
 
@@ -92,9 +88,10 @@ func (l *Ledger) Subscribe(ctx context.Context, after domain.Position) iter.Seq2
 				return
 			}
 			if at < head.Commit {
-				if at, err = l.yieldPage(ctx, at, head.Commit, yield); err != nil {
+				if !l.yieldAll(ctx, at, head.Commit, yield) {
 					return
 				}
+				at = head.Commit
 				continue
 			}
 			if err := l.await(ctx, news); err != nil {
@@ -123,12 +120,50 @@ func (l *Ledger) await(ctx context.Context, news <-chan struct{}) error {
 	}
 }
 
-var errStopped = errors.New("reader stopped")
+// yieldAll yields the log after position at up to and including head; false when the iteration is over.
+// While the caller looks at one full page the next is read already.
+func (l *Ledger) yieldAll(ctx context.Context, at, head uint64, yield func(domain.Recorded, error) bool) bool {
+	var ahead chan fetched
+	defer func() {
+		if ahead != nil {
+			<-ahead
+		}
+	}()
+	for at < head {
+		var f fetched
+		if ahead == nil {
+			f = l.fetch(ctx, at, head)
+		} else {
+			f, ahead = <-ahead, nil
+		}
+		if f.err != nil {
+			yield(domain.Recorded{}, fmt.Errorf("read log after %d: %w", at, f.err))
+			return false
+		}
+		last := f.page.events[len(f.page.events)-1].Position.Commit
+		if last < head && len(f.page.events) == pageRows {
+			next := make(chan fetched, 1)
+			go func() { next <- l.fetch(ctx, last, head) }()
+			ahead = next
+		}
+		for _, e := range f.page.events {
+			if !hidden(e.Stream) && !yield(e, nil) {
+				return false
+			}
+		}
+		at = last
+	}
+	return true
+}
 
-// yieldPage yields one page of the log behind position at and up to head; it returns where it got to. On
-// an error, already yielded, the iteration is over.
-func (l *Ledger) yieldPage(ctx context.Context, at, head uint64, yield func(domain.Recorded, error) bool) (uint64, error) {
-	p, err := l.page(ctx, func(r *reader) *sqlite.Stmt {
+type fetched struct {
+	page page
+	err  error
+}
+
+// fetch reads one page behind at; there is at least one row up to head.
+func (l *Ledger) fetch(ctx context.Context, at, head uint64) fetched {
+	p, err := l.page(ctx, min(head-at, pageRows), func(r *reader) *sqlite.Stmt {
 		r.all.BindInt64(1, int64(at))
 		r.all.BindInt64(2, int64(head))
 		return r.all
@@ -136,35 +171,18 @@ func (l *Ledger) yieldPage(ctx context.Context, at, head uint64, yield func(doma
 	if err == nil && len(p.events) == 0 {
 		err = fmt.Errorf("%w: position %d is missing", domain.ErrDamaged, head)
 	}
-	if err != nil {
-		err = fmt.Errorf("read log after %d: %w", at, err)
-		yield(domain.Recorded{}, err)
-		return at, err
-	}
-	for _, e := range p.events {
-		at = e.Position.Commit
-		if !hidden(e.Stream) && !yield(e, nil) {
-			return at, errStopped
-		}
-	}
-	return at, nil
+	return fetched{p, err}
 }
 
-// lastRevision is the stream's last revision or domain.ErrNoStream.
-func (l *Ledger) lastRevision(ctx context.Context, stream domain.StreamID) (last domain.Revision, err error) {
+// endOf is the end of the stream or domain.ErrNoStream.
+func (l *Ledger) endOf(ctx context.Context, stream domain.StreamID) (h head, err error) {
 	err = l.withReader(ctx, func(r *reader) error {
-		r.lastOf.BindText(1, string(stream))
-		defer r.lastOf.Reset()
-		if _, err := r.lastOf.Step(); err != nil {
-			return err
+		if h, err = findHead(r.find, stream); err == nil && h.last == domain.NoStream {
+			err = domain.ErrNoStream
 		}
-		if r.lastOf.ColumnIsNull(0) {
-			return domain.ErrNoStream
-		}
-		last = domain.Revision(r.lastOf.ColumnInt64(0))
-		return nil
+		return err
 	})
-	return last, err
+	return h, err
 }
 
 // page is some rows with their chain hashes.
@@ -174,12 +192,13 @@ type page struct {
 	room   []byte // where the next payloads go
 }
 
-// page runs a query over the columns and takes at most pageRows rows or pageBytes bytes of it.
-func (l *Ledger) page(ctx context.Context, query func(*reader) *sqlite.Stmt) (p page, err error) {
+// page runs a query over the columns and takes at most rows rows or pageBytes bytes of it.
+func (l *Ledger) page(ctx context.Context, rows uint64, query func(*reader) *sqlite.Stmt) (p page, err error) {
+	p.events, p.chains = make([]domain.Recorded, 0, rows), make([][32]byte, 0, rows)
 	err = l.withReader(ctx, func(r *reader) error {
 		s := query(r)
 		defer s.Reset()
-		for size := 0; len(p.events) < pageRows && size < pageBytes; {
+		for size := 0; len(p.events) < cap(p.events) && size < pageBytes; {
 			row, err := s.Step()
 			if err != nil || !row {
 				return err
@@ -197,9 +216,9 @@ func (l *Ledger) page(ctx context.Context, query func(*reader) *sqlite.Stmt) (p 
 
 // reader is a connection that only reads, with its statements.
 type reader struct {
-	conn                *sqlite.Conn
-	stream, all, lastOf *sqlite.Stmt
-	types               map[string]string // event types seen, so that a million events share them
+	conn              *sqlite.Conn
+	stream, all, find *sqlite.Stmt
+	types             map[string]string // event types seen, so that a million events share them
 }
 
 // withReader runs do with one of the few readers. It waits for one, and for nothing else: no reader is
@@ -251,13 +270,13 @@ func (r *reader) prepare() (err error) {
 	if err := sqlitex.ExecuteTransient(r.conn, "pragma cache_size = -8192", nil); err != nil {
 		return err
 	}
-	if r.stream, err = r.conn.Prepare("select " + columns + " from events where stream = ? and revision between ? and ? order by revision"); err != nil {
+	if r.stream, err = r.conn.Prepare("select " + columns + " from events where sid = ? and revision between ? and ? order by revision"); err != nil {
 		return err
 	}
 	if r.all, err = r.conn.Prepare("select " + columns + " from events where position > ? and position <= ? order by position"); err != nil {
 		return err
 	}
-	r.lastOf, err = r.conn.Prepare("select max(revision) from events where stream = ?")
+	r.find, err = r.conn.Prepare(findStream)
 	return err
 }
 
@@ -267,11 +286,13 @@ func (r *reader) scan(s *sqlite.Stmt, p *page) (int, error) {
 		Position: domain.At(uint64(s.ColumnInt64(0))),
 		Stream:   domain.StreamID(s.ColumnText(1)),
 		Revision: domain.Revision(s.ColumnInt64(2)),
-		Type:     r.typeName(s.ColumnText(4)),
+		Type:     r.typeName(s, 4),
 	}
-	id, err := uuid.Parse(s.ColumnText(3))
+	var text [36]byte
+	n := s.ColumnBytes(3, text[:])
+	id, err := uuid.ParseBytes(text[:n])
 	if err != nil {
-		return 0, fmt.Errorf("%w: position %d, revision %d of %s: its id is not a UUID", domain.ErrDamaged, e.Position, e.Revision, e.Stream)
+		return 0, fmt.Errorf("%w: position %s (revision %d of %s): its id is not a UUID", domain.ErrDamaged, e.Position, e.Revision, e.Stream)
 	}
 	e.ID = id
 	var chain [32]byte
@@ -281,10 +302,15 @@ func (r *reader) scan(s *sqlite.Stmt, p *page) (int, error) {
 	return len(e.Metadata) + len(e.Data), nil
 }
 
-func (r *reader) typeName(t string) string {
-	if known, ok := r.types[t]; ok {
-		return known
+// typeName reads an event type without making a new string for each of a million events.
+func (r *reader) typeName(s *sqlite.Stmt, col int) string {
+	var room [64]byte
+	if n := s.ColumnBytes(col, room[:]); n < len(room) {
+		if known, ok := r.types[string(room[:n])]; ok {
+			return known
+		}
 	}
+	t := s.ColumnText(col)
 	if len(r.types) < 1024 {
 		r.types[t] = t
 	}

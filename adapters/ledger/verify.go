@@ -132,7 +132,7 @@ func (l *Ledger) verify(ctx context.Context, v *verification, from uint64, head 
 	}
 	for v.next <= head.position {
 		at := v.next
-		p, err := l.page(ctx, func(r *reader) *sqlite.Stmt {
+		p, err := l.page(ctx, min(head.position-at+1, pageRows), func(r *reader) *sqlite.Stmt {
 			r.all.BindInt64(1, int64(at)-1)
 			r.all.BindInt64(2, int64(head.position))
 			return r.all
@@ -206,7 +206,7 @@ func (l *Ledger) missing(ctx context.Context, v *verification, came uint64) erro
 func (l *Ledger) torn(ctx context.Context) (string, error) {
 	var names []string
 	err := l.withReader(ctx, func(r *reader) error {
-		return sqlitex.Execute(r.conn, "select stream from events group by stream having max(revision) + 1 <> count(*) limit 3", &sqlitex.ExecOptions{
+		return sqlitex.Execute(r.conn, "select stream from events group by sid having max(revision) + 1 <> count(*) limit 3", &sqlitex.ExecOptions{
 			ResultFunc: func(s *sqlite.Stmt) error {
 				names = append(names, s.ColumnText(0))
 				return nil
@@ -255,9 +255,18 @@ func (v *verification) nameSwaps() {
 	}
 }
 
-// integrity asks SQLite about its pages and indexes.
+// integrity looks for streams whose number leads elsewhere, and asks SQLite about its pages and indexes.
 func (l *Ledger) integrity(ctx context.Context, v *verification) error {
 	return l.withReader(ctx, func(r *reader) error {
+		const strayed = "select position, stream, revision from events e where not exists (select 1 from streams s where s.sid = e.sid and s.name = e.stream) limit 10"
+		err := sqlitex.Execute(r.conn, strayed, &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+			at := domain.At(uint64(s.ColumnInt64(0)))
+			v.find(Finding{Position: at, Stream: domain.StreamID(s.ColumnText(1)), Revision: domain.Revision(s.ColumnInt64(2)), What: "this row's sid is not its stream's"})
+			return nil
+		}})
+		if err != nil {
+			return err
+		}
 		return sqlitex.Execute(r.conn, "pragma integrity_check(10)", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
 			if text := s.ColumnText(0); text != "ok" {
 				v.find(Finding{What: "SQLite says: " + text})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,10 +38,17 @@ type writer struct {
 	done   chan struct{}
 	failed atomic.Pointer[error]
 
-	insert, lastOf, at, byID, begin, commit, rollback, undo, setHead *sqlite.Stmt
+	insert, name, find, at, byID, begin, commit, rollback, undo, setHead *sqlite.Stmt
 
-	heads       map[domain.StreamID]domain.Revision // lazily loaded; forgotten whole when full or in doubt
+	heads       map[domain.StreamID]head // lazily loaded; forgotten whole when full or in doubt
+	names       int64                    // the highest sid given out
 	tip, synced mark
+}
+
+// head is the end of one stream.
+type head struct {
+	sid  int64 // zero: it has no number yet
+	last domain.Revision
 }
 
 // mark is a place in the log: the last position, the chain up to it, and the last position ReadAll shows.
@@ -53,11 +61,19 @@ type mark struct {
 type request struct {
 	stream   domain.StreamID
 	expected domain.Revision
-	events   []domain.NewEvent
+	rows     []row
 	do       func(*sqlite.Conn) error
 
 	state  atomic.Int32 // free, taken by the writer, or left by its caller
 	answer chan answer  // of capacity 1: the writer never waits for a caller
+}
+
+// row is an event as it will be stored; its caller has done the dear part of the work.
+type row struct {
+	id                     uuid.UUID
+	idText, kind           string
+	metadata, data         payload
+	metadataHash, dataHash [32]byte
 }
 
 type answer struct {
@@ -71,14 +87,17 @@ const (
 	left
 )
 
-// Append implements commands.Log. The bytes of events must stay as they are until the call is settled,
-// also after domain.ErrOutcomeUnknown. An event without id or type, an id twice in one append or
+// Append implements commands.Log. An event without id or type, an id twice in one append or
 // elsewhere in the stream is refused (the last as domain.ErrConflict).
 func (l *Ledger) Append(ctx context.Context, stream domain.StreamID, expected domain.Revision, events []domain.NewEvent) (domain.Position, error) {
 	if err := checkAppend(stream, expected, events); err != nil {
 		return domain.Position{}, fmt.Errorf("append to %s: %w", stream, err)
 	}
-	p, err := l.write(ctx, &request{stream: stream, expected: expected, events: events})
+	rows := make([]row, len(events))
+	for i, e := range events {
+		rows[i] = row{e.ID, e.ID.String(), e.Type, payloadOf(e.Metadata), payloadOf(e.Data), sha256.Sum256(e.Metadata), sha256.Sum256(e.Data)}
+	}
+	p, err := l.write(ctx, &request{stream: stream, expected: expected, rows: rows})
 	if err != nil {
 		return p, fmt.Errorf("append to %s: %w", stream, err)
 	}
@@ -93,16 +112,14 @@ func checkAppend(stream domain.StreamID, expected domain.Revision, events []doma
 		return fmt.Errorf("no such expectation: %d", expected)
 	}
 	size := 0
-	ids := make(map[uuid.UUID]struct{}, len(events))
-	for _, e := range events {
+	for i, e := range events {
 		if e.ID == uuid.Nil || e.Type == "" || !utf8.ValidString(e.Type) || strings.ContainsRune(e.Type, 0) {
 			return errors.New("an event needs an id and a type")
 		}
-		ids[e.ID] = struct{}{}
+		if slices.ContainsFunc(events[:i], func(o domain.NewEvent) bool { return o.ID == e.ID }) {
+			return fmt.Errorf("two events of one append have the id %s", e.ID)
+		}
 		size += len(e.Data) + len(e.Metadata)
-	}
-	if len(ids) < len(events) {
-		return errors.New("two events of one append share an id")
 	}
 	if size > domain.MaxAppend {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", domain.ErrTooBig, size, domain.MaxAppend)
@@ -149,7 +166,7 @@ func startWriter(l *Ledger) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{l: l, conn: conn, queue: make(chan *request, maxBatch), done: make(chan struct{}), heads: map[domain.StreamID]domain.Revision{}}
+	w := &writer{l: l, conn: conn, queue: make(chan *request, maxBatch), done: make(chan struct{}), heads: map[domain.StreamID]head{}}
 	if err := w.prepare(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -168,10 +185,11 @@ func (w *writer) prepare() error {
 		stmt  **sqlite.Stmt
 		query string
 	}{
-		{&w.insert, "insert into events (position, stream, revision, id, type, chain, metadata, data) values (?, ?, ?, ?, ?, ?, ?, ?)"},
-		{&w.lastOf, "select max(revision) from events where stream = ?"},
-		{&w.at, "select id, position from events where stream = ? and revision >= ? order by revision limit ?"},
-		{&w.byID, "select revision from events where stream = ? and id = ?"},
+		{&w.insert, "insert into events (position, sid, stream, revision, id, type, chain, metadata, data) values (?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+		{&w.name, "insert into streams values (?, ?)"},
+		{&w.find, findStream},
+		{&w.at, "select id, position from events where sid = ? and revision >= ? order by revision limit ?"},
+		{&w.byID, "select revision from events where sid = ? and id = ?"},
 		{&w.undo, "delete from events where position > ?"},
 		{&w.setHead, "update head set position = ?, chain = ?"},
 		{&w.begin, "begin immediate"},
@@ -189,7 +207,12 @@ func (w *writer) prepare() error {
 		s.ColumnBytes(1, w.tip.chain[:])
 	})
 	w.synced = w.tip
-	return err
+	return errors.Join(err, w.countNames())
+}
+
+// countNames finds the highest sid given out.
+func (w *writer) countNames() error {
+	return one(w.conn, "select max(sid) from streams", func(s *sqlite.Stmt) { w.names = s.ColumnInt64(0) })
 }
 
 func (w *writer) failure() error {
@@ -319,6 +342,9 @@ func (w *writer) abandon(waiting []*request, err error) {
 	}
 	w.tip = w.synced
 	clear(w.heads)
+	if e := w.countNames(); e != nil {
+		w.stop(e)
+	}
 	for _, r := range waiting {
 		r.answer <- answer{err: err}
 	}
@@ -358,56 +384,65 @@ func (w *writer) judge(r *request) (domain.Position, error) {
 	if r.do != nil {
 		return domain.Position{}, r.do(w.conn)
 	}
-	last, err := w.last(r.stream)
+	h, err := w.head(r.stream)
 	if err != nil {
 		return domain.Position{}, err
 	}
-	conflict := fmt.Errorf("%w: expected %s, found %s", domain.ErrConflict, revisionText(r.expected), revisionText(last))
 	switch r.expected {
 	case domain.Any:
 	case domain.StreamExists:
-		if last == domain.NoStream {
-			return domain.Position{}, conflict
+		if h.last == domain.NoStream {
+			return domain.Position{}, r.conflict(h)
 		}
-	case last:
+	case h.last:
 	default:
-		if r.expected > last || len(r.events) == 0 {
-			return domain.Position{}, conflict
+		if r.expected > h.last || len(r.rows) == 0 {
+			return domain.Position{}, r.conflict(h)
 		}
-		return w.repeated(r, r.expected+1, conflict)
+		return w.repeated(r, h, r.expected+1)
 	}
-	if len(r.events) == 0 {
+	if len(r.rows) == 0 {
 		return domain.Position{}, nil
 	}
-	return w.insertAll(r, last, conflict)
+	return w.insertAll(r, h)
 }
 
 // repeated answers an append whose place is taken: if it is taken by the very same events, as the first time.
-func (w *writer) repeated(r *request, from domain.Revision, conflict error) (domain.Position, error) {
-	w.at.BindText(1, string(r.stream))
+func (w *writer) repeated(r *request, h head, from domain.Revision) (domain.Position, error) {
+	w.at.BindInt64(1, h.sid)
 	w.at.BindInt64(2, int64(from))
-	w.at.BindInt64(3, int64(len(r.events)))
+	w.at.BindInt64(3, int64(len(r.rows)))
 	defer w.at.Reset()
 	var p domain.Position
-	for _, e := range r.events {
-		row, err := w.at.Step()
+	for _, e := range r.rows {
+		more, err := w.at.Step()
 		if err != nil {
 			return domain.Position{}, err
 		}
-		if !row || w.at.ColumnText(0) != e.ID.String() {
-			return domain.Position{}, conflict
+		if !more || w.at.ColumnText(0) != e.idText {
+			return domain.Position{}, r.conflict(h)
 		}
 		p = domain.At(uint64(w.at.ColumnInt64(1)))
 	}
 	return p, nil
 }
 
-// insertAll writes the events behind revision last. The unique index finds an id the stream already has;
-// then what was written of this append goes again, and it is a repetition or a conflict.
-func (w *writer) insertAll(r *request, last domain.Revision, conflict error) (domain.Position, error) {
+// insertAll writes the events to the end of the stream. The unique index finds an id the stream already
+// has; then what was written of this append goes again, and it is a repetition or a conflict.
+func (w *writer) insertAll(r *request, h head) (domain.Position, error) {
+	if h.sid == 0 {
+		h.sid = w.names + 1
+		w.name.BindInt64(1, h.sid)
+		w.name.BindText(2, string(r.stream))
+		if _, err := step(w.name); err != nil {
+			return domain.Position{}, err
+		}
+		w.names++
+	}
 	before := w.tip
-	for i, e := range r.events {
-		err := w.insertOne(r.stream, last+1+domain.Revision(i), e)
+	for i := range r.rows {
+		e := &r.rows[i]
+		err := w.insertOne(r.stream, h.sid, h.last+1+domain.Revision(i), e)
 		if err == nil {
 			continue
 		}
@@ -419,7 +454,7 @@ func (w *writer) insertAll(r *request, last domain.Revision, conflict error) (do
 			return domain.Position{}, err
 		}
 		w.tip = before
-		return w.twice(r, e.ID, err, conflict)
+		return w.twice(r, h, e.idText, err)
 	}
 	if !hidden(r.stream) {
 		w.tip.shown = w.tip.position
@@ -427,39 +462,43 @@ func (w *writer) insertAll(r *request, last domain.Revision, conflict error) (do
 	if len(w.heads) >= maxHeads {
 		clear(w.heads)
 	}
-	w.heads[r.stream] = last + domain.Revision(len(r.events))
+	w.heads[r.stream] = head{h.sid, h.last + domain.Revision(len(r.rows))}
 	return domain.At(w.tip.position), nil
 }
 
 // twice judges an append one of whose ids, id, stands in the stream already.
-func (w *writer) twice(r *request, id uuid.UUID, cause, conflict error) (domain.Position, error) {
-	if _, found, err := w.revisionOf(r.stream, id); err != nil || !found {
+func (w *writer) twice(r *request, h head, id string, cause error) (domain.Position, error) {
+	if _, found, err := w.revisionOf(h.sid, id); err != nil || !found {
 		return domain.Position{}, errors.Join(err, cause) // another row holds this revision: somebody else writes this file
 	}
 	if r.expected == domain.Any || r.expected == domain.StreamExists {
-		first, found, err := w.revisionOf(r.stream, r.events[0].ID)
+		first, found, err := w.revisionOf(h.sid, r.rows[0].idText)
 		if err != nil {
 			return domain.Position{}, err
 		}
 		if found {
-			return w.repeated(r, first, conflict)
+			return w.repeated(r, h, first)
 		}
 	}
-	return domain.Position{}, fmt.Errorf("%w: event %s stands there already", conflict, id)
+	return domain.Position{}, fmt.Errorf("%w; event %s stands there already", r.conflict(h), id)
 }
 
-func (w *writer) insertOne(stream domain.StreamID, revision domain.Revision, e domain.NewEvent) error {
-	leaf := domain.LeafHash(domain.Recorded{Stream: stream, Revision: revision, ID: e.ID, Type: e.Type, Data: e.Data, Metadata: e.Metadata})
-	chain := link(w.tip.chain, leaf)
+func (r *request) conflict(h head) error {
+	return fmt.Errorf("%w: expected %s, found %s", domain.ErrConflict, revisionText(r.expected), revisionText(h.last))
+}
+
+func (w *writer) insertOne(stream domain.StreamID, sid int64, revision domain.Revision, e *row) error {
+	chain := link(w.tip.chain, domain.LeafOf(stream, revision, e.id, e.kind, e.metadataHash, e.dataHash))
 	s := w.insert
 	s.BindInt64(1, int64(w.tip.position+1))
-	s.BindText(2, string(stream))
-	s.BindInt64(3, int64(revision))
-	s.BindText(4, e.ID.String())
-	s.BindText(5, e.Type)
-	s.BindBytes(6, chain[:])
-	bindPayload(s, 7, e.Metadata)
-	bindPayload(s, 8, e.Data)
+	s.BindInt64(2, sid)
+	s.BindText(3, string(stream))
+	s.BindInt64(4, int64(revision))
+	s.BindText(5, e.idText)
+	s.BindText(6, e.kind)
+	s.BindBytes(7, chain[:])
+	e.metadata.bind(s, 8)
+	e.data.bind(s, 9)
 	if _, err := step(s); err != nil {
 		return err
 	}
@@ -468,12 +507,23 @@ func (w *writer) insertOne(stream domain.StreamID, revision domain.Revision, e d
 	return nil
 }
 
-// bindPayload stores text as text, for sqlite3's users, and anything else as a blob.
-func bindPayload(s *sqlite.Stmt, param int, b []byte) {
-	if text := string(b); utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 {
-		s.BindText(param, text)
+// payload is stored as text where it is text, for sqlite3's users, and as a blob where not. It is a copy:
+// the caller may leave before the writer is done.
+type payload struct {
+	bytes  string
+	binary bool
+}
+
+func payloadOf(b []byte) payload {
+	text := string(b)
+	return payload{text, !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0}
+}
+
+func (p payload) bind(s *sqlite.Stmt, param int) {
+	if p.binary {
+		s.BindBytes(param, []byte(p.bytes))
 	} else {
-		s.BindBytes(param, b)
+		s.BindText(param, p.bytes)
 	}
 }
 
@@ -485,25 +535,36 @@ func link(before, leaf [32]byte) [32]byte {
 	return sha256.Sum256(b[:])
 }
 
-// last is the stream's last revision, NoStream if it has none.
-func (w *writer) last(stream domain.StreamID) (domain.Revision, error) {
-	if n, known := w.heads[stream]; known {
-		return n, nil
+// findStream answers the number and the last revision of a stream; NULL where the stream has no event.
+const findStream = "select sid, (select max(revision) from events e where e.sid = s.sid) from streams s where name = ?"
+
+// head is the end of the stream as this transaction sees it.
+func (w *writer) head(stream domain.StreamID) (head, error) {
+	if h, known := w.heads[stream]; known {
+		return h, nil
 	}
-	w.lastOf.BindText(1, string(stream))
-	defer w.lastOf.Reset()
-	if _, err := w.lastOf.Step(); err != nil {
-		return 0, err
-	}
-	if w.lastOf.ColumnIsNull(0) {
-		return domain.NoStream, nil
-	}
-	return domain.Revision(w.lastOf.ColumnInt64(0)), nil
+	return findHead(w.find, stream)
 }
 
-func (w *writer) revisionOf(stream domain.StreamID, id uuid.UUID) (domain.Revision, bool, error) {
-	w.byID.BindText(1, string(stream))
-	w.byID.BindText(2, id.String())
+// findHead runs findStream.
+func findHead(find *sqlite.Stmt, stream domain.StreamID) (head, error) {
+	find.BindText(1, string(stream))
+	defer find.Reset()
+	row, err := find.Step()
+	h := head{last: domain.NoStream}
+	if err != nil || !row {
+		return h, err
+	}
+	h.sid = find.ColumnInt64(0)
+	if !find.ColumnIsNull(1) {
+		h.last = domain.Revision(find.ColumnInt64(1))
+	}
+	return h, nil
+}
+
+func (w *writer) revisionOf(sid int64, id string) (domain.Revision, bool, error) {
+	w.byID.BindInt64(1, sid)
+	w.byID.BindText(2, id)
 	defer w.byID.Reset()
 	row, err := w.byID.Step()
 	if err != nil || !row {
