@@ -82,12 +82,15 @@ func newFetcher(c Config, userAgent string) (*fetcher, error) {
 	} else {
 		f.own = http.DefaultTransport.(*http.Transport).Clone()
 		f.own.Proxy = nil
+		f.own.Protocols = new(http.Protocols)
+		f.own.Protocols.SetHTTP1(true)
 		f.client = &http.Client{Transport: f.own}
 	}
 	f.client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects || via[0].URL.Scheme == "https" && r.URL.Scheme != "https" {
 			return ErrRedirect
 		}
+		r.Header.Del("Referer") // phones send none, and it could hold a code
 		return nil
 	}
 	return f, nil

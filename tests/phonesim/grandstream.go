@@ -90,7 +90,10 @@ func parseProvision(id identity, data []byte) (document, error) {
 	if configs == 0 {
 		return document{}, malformed(root.line, "no <config>")
 	}
-	return d, root.bare()
+	if err := root.bare(); err != nil {
+		return document{}, err
+	}
+	return d, nil
 }
 
 func checkMAC(id identity, n *node) error {

@@ -70,9 +70,9 @@ type Config struct {
 	Server string
 	// HTTP is the client to use, for its transport (trust, certificates, test doubles) and cookie jar; nil is
 	// a client of the phone's own. Redirects are the phone's business either way.
-	HTTP *http.Client
+	HTTP *http.Client `json:"-"`
 	// Code is a provisioning code typed in before the first boot; empty for none.
-	Code   string
+	Code   string `json:"-"`
 	CodeBy CodeBy
 	// GuestUsers are user names of accounts that do not make a phone configured; nil means
 	// "guest", "autoprov" and "anonymous".

@@ -202,7 +202,7 @@ func interpretYealink(id identity, v Values) Parsed {
 	for _, bank := range []string{"linekey", "memorykey", "programablekey"} {
 		p.Keys = append(p.Keys, yealinkKeys(v, bank, bank)...)
 	}
-	for _, m := range v.indexes("expansion_module.") {
+	for m := 1; m <= 6; m++ { // as many as any model takes
 		bank := "expansion_module." + strconv.Itoa(m)
 		p.Keys = append(p.Keys, yealinkKeys(v, bank, bank+".key")...)
 	}
