@@ -66,9 +66,9 @@ var ErrLocked = errors.New("vault is in use by another process (a running server
 // ErrClosed: the vault has been closed.
 var ErrClosed = errors.New("vault is closed")
 
-// ErrTraces: the key is destroyed, but a long reader of vault.db kept old pages in vault.db-wal from
-// being cleared. Erase again, or restart: opening clears them too.
-var ErrTraces = errors.New("key destroyed, but vault.db-wal could not be cleared while another program reads it")
+// ErrTraces: the change is done and durable, but a long reader of vault.db kept old wrapped keys in
+// vault.db-wal from being cleared. Erase again once it has ended, or restart: opening clears them too.
+var ErrTraces = errors.New("done, but old keys remain in vault.db-wal while another program reads vault.db: end it and repeat")
 
 // ErrBadSubject: a subject is empty or longer than 255 bytes.
 var ErrBadSubject = errors.New("subject must have 1 to 255 bytes")
@@ -95,11 +95,13 @@ type Vault struct {
 	read    *sqlitex.Pool
 	cache   *cache
 
-	// mu is held for reading while a wrapped key is read and unwrapped, for writing by a rotation.
+	// mu is held for reading while a wrapped key is read and unwrapped, for writing while a rotation
+	// changes both; the writer, which is the only one to change master, reads it without.
 	mu     sync.RWMutex
 	master *master
 
 	jobs      chan *job
+	alone     chan *job
 	closing   chan struct{}
 	stopped   chan struct{}
 	closeOnce sync.Once
@@ -130,7 +132,7 @@ func Open(ctx context.Context, o Options) (*Vault, error) {
 	}
 	v := &Vault{
 		dir: o.Dir, clock: o.Clock, lock: lock, source: locate(o), cache: newCache(cacheSize, cacheTTL),
-		jobs: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
+		jobs: make(chan *job), alone: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if err := v.open(); err != nil {
 		_ = lock.Close()

@@ -14,18 +14,23 @@ const maxBatch = 256
 
 // job is one change of the database. The writer does all that wait in one transaction, in order.
 type job struct {
-	do        func(*sqlite.Conn) error // an error undoes the whole batch
-	after     func()                   // runs in the writer once the batch is durable
-	scrub     bool                     // no older page may be left when it is done
-	exclusive bool                     // nobody may read a wrapped key meanwhile
-	done      chan error
+	do    func(*sqlite.Conn) error // an error undoes the whole batch
+	after func()                   // runs in the writer once the batch is durable
+	scrub bool                     // no older page may be left when it is done
+	done  chan error
 }
 
 // submit waits until j is durable. When ctx ends first it may still happen.
-func (v *Vault) submit(ctx context.Context, j *job) error {
+func (v *Vault) submit(ctx context.Context, j *job) error { return v.submitTo(ctx, v.jobs, j) }
+
+// submitAlone is submit for a job that shares its transaction with nobody, and while nobody reads a
+// wrapped key.
+func (v *Vault) submitAlone(ctx context.Context, j *job) error { return v.submitTo(ctx, v.alone, j) }
+
+func (v *Vault) submitTo(ctx context.Context, queue chan<- *job, j *job) error {
 	j.done = make(chan error, 1)
 	select {
-	case v.jobs <- j:
+	case queue <- j:
 	case <-v.closing:
 		return ErrClosed
 	case <-ctx.Done():
@@ -53,15 +58,12 @@ func (v *Vault) write(conn *sqlite.Conn) {
 			return
 		case <-sweep.C:
 			v.cache.sweep(v.clock())
+		case j := <-v.alone:
+			v.mu.Lock()
+			broken = v.commit(conn, []*job{j}, broken)
+			v.mu.Unlock()
 		case j := <-v.jobs:
-			batch := v.gather(j)
-			if broken == nil {
-				broken = v.commit(conn, batch)
-				continue
-			}
-			for _, j := range batch {
-				j.done <- broken
-			}
+			broken = v.commit(conn, v.gather(j), broken)
 		}
 	}
 }
@@ -80,48 +82,44 @@ func (v *Vault) gather(first *job) []*job {
 	return batch
 }
 
-// commit does a batch and answers everybody in it. It returns an error if the writer must stop.
-func (v *Vault) commit(conn *sqlite.Conn, batch []*job) (broken error) {
-	err := v.transact(conn, batch)
-	var scrubErr error
-	for _, j := range batch {
-		if err == nil && j.scrub {
-			scrubErr = scrub(conn)
-			break
-		}
+// commit does a batch, unless the writer is broken, and answers everybody in it. It returns why the
+// writer is broken now.
+func (v *Vault) commit(conn *sqlite.Conn, batch []*job, broken error) error {
+	err, scrubErr := broken, error(nil)
+	if err == nil {
+		err = inTransaction(conn, batch)
+	}
+	if err == nil {
+		scrubErr = settle(conn, batch)
 	}
 	for _, e := range []error{err, scrubErr} {
-		if sqlite.ErrCode(e).ToPrimary() == sqlite.ResultIOErr {
+		if broken == nil && sqlite.ErrCode(e).ToPrimary() == sqlite.ResultIOErr {
 			broken = fmt.Errorf("vault stopped writing, restart the program: %w", e)
 		}
 	}
 	for _, j := range batch {
-		answer := err
 		if err == nil && j.scrub {
-			answer = scrubErr
+			j.done <- scrubErr
+			continue
 		}
-		j.done <- answer
+		j.done <- err
 	}
 	return broken
 }
 
-func (v *Vault) transact(conn *sqlite.Conn, batch []*job) error {
+// settle does what follows once a batch is durable; one scrub serves all.
+func settle(conn *sqlite.Conn, batch []*job) error {
+	wanted := false
 	for _, j := range batch {
-		if j.exclusive {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			break
-		}
-	}
-	if err := inTransaction(conn, batch); err != nil {
-		return err
-	}
-	for _, j := range batch {
+		wanted = wanted || j.scrub
 		if j.after != nil {
 			j.after()
 		}
 	}
-	return nil
+	if !wanted {
+		return nil
+	}
+	return scrub(conn)
 }
 
 func inTransaction(conn *sqlite.Conn, batch []*job) (err error) {

@@ -1,0 +1,289 @@
+// Package blobs keeps the bytes of every file ever generated, and larger content that does not fit
+// into an event, in blobs.db beside the log.
+//
+// Why keep bytes that can be rendered again? Because functions, merge rules and time zone data change
+// between releases: rendering again is the check, the kept bytes are the source (D4). Each file is
+// compressed (zstd) and then sealed under its subject's key, so erasing the subject makes its files
+// unreadable here and in every copy of blobs.db.
+//
+// What always holds:
+//   - Put has returned: the bytes are on the disk. Concurrent puts share one durable write.
+//   - Bytes under one subject and mac never change; the first to be stored stay.
+//   - Get returns exactly the bytes that were put under that subject and mac, or an error: the seal's
+//     associated data names both, so a row moved or changed in the file is commands.ErrForged.
+//   - A disk that failed a write stops all writing until the process is started again; reading goes on.
+//
+// Trust. Whoever reads blobs.db learns subjects, macs and sizes; for content stored by its SHA-256 also
+// whether it is a content he can guess. Whoever changes it can make files unreadable, not different.
+//
+// Not here: which file is a device's current one (projections), caching, and the keys (adapters/vault).
+package blobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+// MaxSize is the most bytes one blob may have.
+const MaxSize = 64 << 20
+
+const (
+	databaseName = "blobs.db"
+	readers      = 4
+	maxKey       = 255 // bytes of a subject or a mac
+)
+
+var (
+	// ErrTooBig: a blob has more than MaxSize bytes.
+	ErrTooBig = errors.New("blob is larger than 64 MiB")
+	// ErrBadKey: a subject or mac is empty or longer than 255 bytes.
+	ErrBadKey = errors.New("subject and mac must have 1 to 255 bytes")
+	// ErrClosed: the store has been closed.
+	ErrClosed = errors.New("blobs are closed")
+	// ErrNewerFormat: blobs.db was written by a newer program.
+	ErrNewerFormat = errors.New("blobs.db was written by a newer version of this program: use that one")
+)
+
+// Sealer seals under a subject's key: what commands.Vault offers, with its errors. Safe for concurrent use.
+type Sealer interface {
+	Seal(ctx context.Context, subject domain.Subject, clear, aad string) (domain.Sealed, error)
+	Open(ctx context.Context, s domain.Sealed) (string, error)
+}
+
+// Options say where the blobs are and who seals them; both are needed.
+type Options struct {
+	Dir    string // holds blobs.db; made if missing (0700)
+	Sealer Sealer // outlives the store
+}
+
+// Blobs implements commands.Blobs over one file. Safe for concurrent use. Whoever opens it closes it.
+type Blobs struct {
+	path    string
+	sealer  Sealer
+	encoder *zstd.Encoder
+	decoder *zstd.Decoder
+	read    *sqlitex.Pool
+
+	jobs      chan *job
+	closing   chan struct{}
+	stopped   chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+}
+
+var _ commands.Blobs = (*Blobs)(nil)
+
+// Open opens blobs.db in o.Dir, making a new one if there is none. One process at a time may write;
+// the lock of the log sees to that. Errors: ErrNewerFormat.
+func Open(ctx context.Context, o Options) (*Blobs, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b := &Blobs{
+		path: filepath.Join(o.Dir, databaseName), sealer: o.Sealer,
+		jobs: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if err := b.open(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", b.path, err)
+	}
+	return b, nil
+}
+
+func (b *Blobs) open() (err error) {
+	// One level for ever: equal bytes give equal sizes. The seal authenticates, so no checksum.
+	b.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false),
+		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return err
+	}
+	b.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(MaxSize))
+	if err != nil {
+		return err
+	}
+	conn, err := openWriter(b.path)
+	if err != nil {
+		return err
+	}
+	b.read, err = sqlitex.NewPool(b.path, sqlitex.PoolOptions{
+		Flags: sqlite.OpenReadWrite, PoolSize: readers, PrepareConn: prepareReader,
+	})
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	go b.write(conn)
+	return nil
+}
+
+// Close waits for writes under way and closes the file. Closing twice answers as the first time did.
+func (b *Blobs) Close() error {
+	b.closeOnce.Do(func() {
+		close(b.closing)
+		<-b.stopped
+		b.closeErr = errors.Join(b.closeErr, b.read.Close(), b.encoder.Close())
+		b.decoder.Close()
+	})
+	return b.closeErr
+}
+
+// Put implements commands.Blobs. Errors: ErrTooBig, ErrBadKey, domain.ErrErased when subject's key has
+// been destroyed.
+func (b *Blobs) Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+	if err := b.put(ctx, subject, mac, data); err != nil {
+		return fmt.Errorf("store blob of %.80s: %w", subject, err)
+	}
+	return nil
+}
+
+func (b *Blobs) put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+	if err := checkKey(subject, mac); err != nil {
+		return err
+	}
+	if len(data) > MaxSize {
+		return fmt.Errorf("%d bytes: %w", len(data), ErrTooBig)
+	}
+	packed := b.encoder.EncodeAll(data, nil)
+	sealed, err := b.sealer.Seal(ctx, subject, string(packed), sealAAD(subject, mac))
+	if err != nil {
+		return err
+	}
+	return b.submit(ctx, &job{weight: len(packed), do: func(conn *sqlite.Conn) error {
+		return sqlitex.Execute(conn, insertBlob, &sqlitex.ExecOptions{
+			Args: []any{string(subject), mac, sealed.KeyID, len(data), sealed.Nonce, sealed.Ciphertext},
+		})
+	}})
+}
+
+func checkKey(subject domain.Subject, mac string) error {
+	if len(subject) == 0 || len(subject) > maxKey || len(mac) == 0 || len(mac) > maxKey {
+		return ErrBadKey
+	}
+	return nil
+}
+
+// sealAAD ties a seal to its row. No subject has a NUL.
+func sealAAD(subject domain.Subject, mac string) string {
+	return "blob\x00" + string(subject) + "\x00" + mac
+}
+
+// Get implements commands.Blobs. Errors also: commands.ErrForged.
+func (b *Blobs) Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
+	data, err := b.get(ctx, subject, mac)
+	if err != nil {
+		return nil, fmt.Errorf("read blob of %.80s: %w", subject, err)
+	}
+	return data, nil
+}
+
+func (b *Blobs) get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
+	sealed, err := b.row(ctx, subject, mac)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := b.sealer.Open(ctx, sealed)
+	if err != nil {
+		return nil, err
+	}
+	data, err := b.decoder.DecodeAll([]byte(packed), nil)
+	if err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	return data, nil
+}
+
+func (b *Blobs) row(ctx context.Context, subject domain.Subject, mac string) (domain.Sealed, error) {
+	conn, err := b.read.Take(ctx)
+	if err != nil {
+		return domain.Sealed{}, err
+	}
+	defer b.read.Put(conn)
+	found, erased := false, false
+	sealed := domain.Sealed{AAD: sealAAD(subject, mac)}
+	err = sqlitex.Execute(conn, selectBlob, &sqlitex.ExecOptions{
+		Args: []any{string(subject), mac},
+		ResultFunc: func(s *sqlite.Stmt) error {
+			found, erased = true, s.ColumnIsNull(2)
+			sealed.KeyID, sealed.Nonce, sealed.Ciphertext = s.ColumnText(0), columnBytes(s, 1), columnBytes(s, 2)
+			return nil
+		},
+	})
+	switch {
+	case err != nil:
+		return domain.Sealed{}, err
+	case !found:
+		return domain.Sealed{}, commands.ErrNoBlob
+	case erased:
+		return domain.Sealed{}, domain.ErrErased
+	}
+	return sealed, nil
+}
+
+// PutContent stores content too large for an event (a catalogue, a script, a certificate) under its
+// SHA-256, which is what the event names: 64 hex digits. Errors are those of Put.
+func (b *Blobs) PutContent(ctx context.Context, subject domain.Subject, data []byte) (sha256Hex string, err error) {
+	name := contentName(data)
+	return name, b.Put(ctx, subject, contentMAC(name), data)
+}
+
+// GetContent returns what PutContent stored for subject. Errors are those of Get.
+func (b *Blobs) GetContent(ctx context.Context, subject domain.Subject, sha256Hex string) ([]byte, error) {
+	return b.Get(ctx, subject, contentMAC(sha256Hex))
+}
+
+func contentName(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// contentMAC cannot be the mac of a file, which has hex digits only.
+func contentMAC(name string) string { return "sha256:" + name }
+
+// Erase removes the bytes of every blob of subject from the file; what stays is that there was one, so
+// that Get goes on answering domain.ErrErased. Destroying the subject's key has made them unreadable
+// already; this gives back the space. Erasing again, or a subject without blobs, is no error.
+func (b *Blobs) Erase(ctx context.Context, subject domain.Subject) error {
+	err := b.submit(ctx, &job{do: func(conn *sqlite.Conn) error {
+		return sqlitex.Execute(conn, eraseBlobs, &sqlitex.ExecOptions{Args: []any{string(subject)}})
+	}})
+	if err != nil {
+		return fmt.Errorf("erase blobs of %.80s: %w", subject, err)
+	}
+	return nil
+}
+
+// Stats counts what is stored. Sizes are in bytes.
+type Stats struct {
+	Blobs       int64 `json:"blobs"`        // readable unless their key has been destroyed
+	Erased      int64 `json:"erased"`       // removed by Erase
+	ClearBytes  int64 `json:"clear_bytes"`  // of Blobs, as they were put
+	StoredBytes int64 `json:"stored_bytes"` // of Blobs, compressed and sealed
+}
+
+// Stats reads the whole table: for an operator's question, not for every scrape.
+func (b *Blobs) Stats(ctx context.Context) (s Stats, err error) {
+	conn, err := b.read.Take(ctx)
+	if err != nil {
+		return s, fmt.Errorf("count blobs: %w", err)
+	}
+	defer b.read.Put(conn)
+	err = sqlitex.Execute(conn, selectStats, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
+		s = Stats{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3)}
+		return nil
+	}})
+	if err != nil {
+		return s, fmt.Errorf("count blobs: %w", err)
+	}
+	return s, nil
+}
