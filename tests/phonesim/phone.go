@@ -197,7 +197,7 @@ func (p *Phone) FactoryReset() error {
 // MAC is the phone's address.
 func (p *Phone) MAC() domain.MAC { return p.id.mac }
 
-// Vendor, model and firmware as the phone reports them.
+// Vendor is the vendor's name, with model and firmware as the phone reports them.
 func (p *Phone) Vendor() (vendor string, m Model) {
 	return p.vendor.Name, Model{p.id.model, p.id.firmware}
 }
@@ -399,9 +399,9 @@ func (p *Phone) boot(ctx context.Context, poll bool, res *Result) error {
 		if !slices.ContainsFunc(b.files, File.Found) {
 			return errors.Join(ErrNoFile, refused)
 		}
+		maps.Copy(p.cache, b.fresh)
+		res.Changed = res.Changed || b.changed
 		if !poll || b.changed {
-			res.Changed = res.Changed || b.changed
-			maps.Copy(p.cache, b.fresh)
 			p.apply(b.docs)
 		}
 		next, err := p.next()

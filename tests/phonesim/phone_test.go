@@ -261,6 +261,76 @@ func TestPoll(t *testing.T) {
 	}
 }
 
+// A file that is gone changes nothing: the other files, unchanged, are not applied over what it once said.
+func TestPollVanished(t *testing.T) {
+	s, url := serve(t, map[string]string{"/y000000000096.cfg": cfgHead + "lang.gui = French\n", "/805ec0aabbcc.cfg": cfgHead + "lang.gui = German\n"})
+	p := newPhone(t, Config{Vendor: "yealink", MAC: "805ec0aabbcc", Server: url})
+	mustBoot(t, p)
+	s.set(map[string]string{"/y000000000096.cfg": cfgHead + "lang.gui = French\n"})
+	res := mustPoll(t, p)
+	diff(t, "language", res.Parsed.Raw["lang.gui"], "German")
+	diff(t, "changed", res.Changed, false)
+}
+
+// The same bytes under a new ETag are no change, and the new ETag is the one to ask with.
+func TestPollNewETag(t *testing.T) {
+	var asked []string
+	etag := `"a"`
+	p := newPhone(t, Config{Vendor: "grandstream", Model: "GXP2000", MAC: "000b82aabbcc", Server: "http://prov", HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) *http.Response {
+		asked = append(asked, r.Header.Get("If-None-Match"))
+		return answer(200, "ETag", etag, gsBinary("000b82aabbcc", "gnkey=0b82"))
+	})}})
+	mustBoot(t, p)
+	etag = `"b"`
+	if res := mustPoll(t, p); res.Changed || !res.Files[0].Unchanged {
+		t.Errorf("the same bytes changed: %v", res.Files)
+	}
+	mustPoll(t, p)
+	diff(t, "asked with", asked, []string{"", `"a"`, `"b"`})
+}
+
+// A server without ETags is asked with the date it gave.
+func TestPollModified(t *testing.T) {
+	var asked []string
+	p := newPhone(t, Config{Vendor: "grandstream", Model: "GXP2000", MAC: "000b82aabbcc", Server: "http://prov", HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) *http.Response {
+		since := r.Header.Get("If-Modified-Since")
+		if asked = append(asked, since); since != "" {
+			return answer(304, "", "", "")
+		}
+		return answer(200, "Last-Modified", "Tue, 03 Mar 2026 12:00:00 GMT", gsBinary("000b82aabbcc", "gnkey=0b82"))
+	})}})
+	mustBoot(t, p)
+	for range 2 {
+		res := mustPoll(t, p)
+		diff(t, "status", res.Files[0].Status, 304)
+	}
+	diff(t, "asked with", asked, []string{"", "Tue, 03 Mar 2026 12:00:00 GMT", "Tue, 03 Mar 2026 12:00:00 GMT"})
+}
+
+// Names and numbers by which servers know the odd models.
+func TestIdentity(t *testing.T) {
+	tests := []struct{ vendor, model, agent, common string }{
+		{"yealink", "T46S", "Yealink SIP-T46S 66.86.0.15 80:5e:c0:aa:bb:cc", "y000000000066.cfg"},
+		{"yealink", "T31P", "Yealink SIP-T31P 124.86.0.75 80:5e:c0:aa:bb:cc", "y000000000124.cfg"},
+		{"yealink", "T28P", "Yealink SIP-T28P 2.73.0.50 80:5e:c0:aa:bb:cc", "y000000000000.cfg"},
+		{"yealink", "CP920", "Yealink SIP-CP920 78.86.0.15 80:5e:c0:aa:bb:cc", "y000000000078.cfg"},
+		{"yealink", "T49G", "Yealink SIP VP-T49G 96.86.0.70 80:5e:c0:aa:bb:cc", "y000000000051.cfg"},
+		{"yealink", "VP530", "VP530 96.86.0.70 80:5e:c0:aa:bb:cc", "y000000000023.cfg"},
+		{"snom", "D735", "Mozilla/4.0 (compatible; snomD735-SIP 10.1.33.33 2010.12-00004 805EC0AABBCC SXM:0 UXM:0)", ""},
+		{"grandstream", "HT802", "Grandstream Model HW HT802 V1.0 SW 1.0.43.11 DevId 805ec0aabbcc", ""},
+	}
+	for _, tt := range tests {
+		p := newPhone(t, Config{Vendor: strings.ToUpper(tt.vendor), Model: tt.model, MAC: "80:5E:C0:AA:BB:CC", Server: "http://127.0.0.1"})
+		diff(t, tt.model, p.UserAgent(), tt.agent)
+		diff(t, "MAC", p.MAC(), domain.MAC("805ec0aabbcc"))
+		vendor, model := p.Vendor()
+		diff(t, "vendor and model", vendor+model.Name, tt.vendor+tt.model)
+		if tt.common != "" {
+			diff(t, "common file", yealinkCommonFile(p.id), tt.common)
+		}
+	}
+}
+
 // Settings are in flash memory: what is not sent any more stays, %NULL% clears, overwrite_mode starts anew,
 // a reset forgets.
 func TestSettingsPersist(t *testing.T) {
