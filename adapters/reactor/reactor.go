@@ -1,0 +1,275 @@
+package reactor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+// Options is what a Reactor works with. Zero values of the numbers mean the default in parentheses.
+type Options struct {
+	Log       commands.Log
+	Store     commands.ReactorStore
+	Service   *commands.Service
+	Reactions []commands.Reaction
+	// From is the flag --reactor-from: where a reaction begins of which no position was ever saved.
+	From From
+	// Lanes (4), Window (1024), Attempts (8), Backoff and Grace (5 s) are those of Config, per reaction.
+	Lanes    int
+	Window   int
+	Attempts int
+	Backoff  func(n int) time.Duration
+	Grace    time.Duration
+	// Timeout bounds one attempt (1 min).
+	Timeout time.Duration
+	// Registerer, if not nil, gets the metrics ledgerline_reaction_*.
+	Registerer prometheus.Registerer
+}
+
+// Reactor runs a table of reactions. Make it with New, call Prepare before anything is appended to a new
+// log, then Run once. All methods are safe for concurrent use.
+type Reactor struct {
+	opt  Options
+	rows map[string]commands.Reaction
+	sub  *Subscriber
+
+	mu      sync.Mutex
+	started chan struct{} // closed once every reaction is subscribed
+	ended   chan struct{} // closed when Run is over
+	ran     bool
+}
+
+// ErrBadReaction: a row of the table is not complete, or two have one name.
+var ErrBadReaction = errors.New("reaction needs a name of its own, events, a key and something to do")
+
+// New checks the table. Errors: ErrBadReaction, ErrBadFrom, or the Registerer's.
+func New(o Options) (*Reactor, error) {
+	r := &Reactor{opt: o, rows: make(map[string]commands.Reaction, len(o.Reactions)), started: make(chan struct{}), ended: make(chan struct{})}
+	feeds := make(map[string]Feed, len(o.Reactions))
+	for _, row := range o.Reactions {
+		if _, twice := r.rows[row.Name]; twice || row.Name == "" || len(row.On) == 0 || row.Key == nil || row.Do == nil {
+			return nil, fmt.Errorf("reaction %q: %w", row.Name, ErrBadReaction)
+		}
+		r.rows[row.Name] = row
+		feeds[row.Name] = feedOf(row)
+	}
+	r.opt.Timeout = cmp.Or(max(o.Timeout, 0), time.Minute)
+	var err error
+	r.sub, err = NewSubscriber(Config{
+		Log: o.Log, Store: o.Store, From: o.From, Lanes: o.Lanes, Window: o.Window, Attempts: o.Attempts, Backoff: o.Backoff, Grace: o.Grace,
+		Feed: func(topic string) (Feed, error) {
+			if f, ok := feeds[topic]; ok {
+				return f, nil
+			}
+			return Feed{}, fmt.Errorf("%q: %w", topic, ErrNoReaction)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(collector{r}); err != nil {
+			return nil, fmt.Errorf("register reaction metrics: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func feedOf(row commands.Reaction) Feed {
+	on := make(map[string]bool, len(row.On))
+	for _, name := range row.On {
+		on[name] = true
+	}
+	return Feed{Name: row.Name, Wants: func(r domain.Recorded) bool { return on[r.Type] }, Key: row.Key, Hold: row.Hold}
+}
+
+// Prepare settles where every reaction begins, durably. On an empty log that is the start; call it before
+// the first append, or the log is no longer empty. Run calls it too. The error joins one ErrNoPosition,
+// with its name, for each reaction that cannot begin.
+func (r *Reactor) Prepare(ctx context.Context) error {
+	var errs []error
+	for _, row := range r.opt.Reactions {
+		_, err := r.sub.position(ctx, row.Name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Run delivers until ctx ends, then lets what is under way finish (at most about twice Grace) and
+// returns nil. It runs once. It logs to the zerolog logger of ctx, one info line per run of a reaction,
+// and hands it on to commands. Errors: ErrNoPosition, the store's at start, ErrClosed on a second call.
+func (r *Reactor) Run(ctx context.Context) error {
+	r.mu.Lock()
+	again := r.ran
+	r.ran = true
+	r.mu.Unlock()
+	if again {
+		return fmt.Errorf("run reactor twice: %w", ErrClosed)
+	}
+	defer close(r.ended)
+	if err := r.Prepare(ctx); err != nil {
+		return err
+	}
+	if len(r.rows) == 0 {
+		close(r.started)
+		<-ctx.Done()
+		return nil
+	}
+	router, err := r.router(ctx)
+	if err != nil {
+		return err
+	}
+	// The router's own context outlives ctx: what is under way is to finish, not to be cut off.
+	stopped := make(chan error, 1)
+	go func() { stopped <- router.Run(context.WithoutCancel(ctx)) }()
+	select {
+	case <-router.Running():
+		close(r.started)
+	case err := <-stopped:
+		return errors.Join(fmt.Errorf("start reactor: %w", err), r.sub.Close(), router.Close())
+	}
+	select {
+	case <-ctx.Done():
+		err = router.Close()
+		<-stopped
+	case err = <-stopped:
+		err = errors.Join(err, ErrClosed)
+	}
+	if err := errors.Join(err, r.sub.Close()); err != nil {
+		return fmt.Errorf("stop reactor: %w", err)
+	}
+	return nil
+}
+
+// router has one handler per reaction. From outside: the verdict is noted for the subscriber, which
+// retries and parks (a retry middleware would sleep while it holds the message); a panic becomes an error, so
+// that it is retried and parked like one; the attempt is bounded; the correlation id goes on.
+func (r *Reactor) router(ctx context.Context) (*message.Router, error) {
+	grace := cmp.Or(max(r.opt.Grace, 0), 5*time.Second)
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 3 * grace}, quiet{zerolog.Ctx(ctx)})
+	if err != nil {
+		return nil, fmt.Errorf("make router: %w", err)
+	}
+	router.AddMiddleware(verdict, middleware.Recoverer, middleware.Timeout(r.opt.Timeout), middleware.CorrelationID)
+	for _, row := range r.opt.Reactions {
+		router.AddConsumerHandler(row.Name, row.Name, r.sub, r.handler(row))
+	}
+	return router, nil
+}
+
+// verdict leaves the handler's error where the subscriber finds it after the nack.
+func verdict(h message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		d := deliveryOf(msg.Context())
+		out, err := h(msg)
+		d.err = err
+		return out, err
+	}
+}
+
+func (r *Reactor) handler(row commands.Reaction) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) error {
+		d := deliveryOf(msg.Context())
+		ctx := zerolog.Ctx(msg.Context()).With().Str("correlation_id", middleware.MessageCorrelationID(msg)).Logger().WithContext(msg.Context())
+		return row.Do(commands.WithCause(ctx, d.rec, row.Name), r.opt.Service, d.rec, d.event)
+	}
+}
+
+// running is the subscription of a reaction. Errors: ErrNoReaction, ErrClosed.
+func (r *Reactor) running(name string) (*subscription, error) {
+	if _, ok := r.rows[name]; !ok {
+		return nil, fmt.Errorf("%q: %w", name, ErrNoReaction)
+	}
+	select {
+	case <-r.ended:
+		return nil, ErrClosed
+	default:
+	}
+	if s := r.sub.named(name); s != nil {
+		return s, nil
+	}
+	return nil, ErrClosed
+}
+
+// WaitFor waits until every reaction has handled (or parked) every event up to p, waiting for Run to
+// start if need be. Errors: ErrClosed when the reactor ends first, ctx's own.
+func (r *Reactor) WaitFor(ctx context.Context, p domain.Position) error {
+	select {
+	case <-r.started:
+	case <-r.ended:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for reactor to start: %w", ctx.Err())
+	}
+	for name := range r.rows {
+		s, err := r.running(name)
+		if err == nil {
+			err = s.wait(ctx, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Settle waits until nothing is left to react to: every reaction has handled all that is recorded, and
+// meanwhile nothing new was recorded. It returns the end of the log at that moment. Errors: WaitFor's.
+func (r *Reactor) Settle(ctx context.Context) (domain.Position, error) {
+	var at domain.Position
+	for {
+		var end domain.Position
+		for e, err := range r.opt.Log.ReadAll(ctx, at) {
+			if err != nil {
+				return at, fmt.Errorf("read end of log: %w", err)
+			}
+			end = e.Position
+		}
+		if end.IsZero() {
+			return at, nil
+		}
+		at = end
+		if err := r.WaitFor(ctx, at); err != nil {
+			return at, err
+		}
+	}
+}
+
+// Status tells how every running reaction stands, in the order of the table.
+func (r *Reactor) Status() []Status {
+	var all []Status
+	for _, row := range r.opt.Reactions {
+		if s := r.sub.named(row.Name); s != nil {
+			all = append(all, s.status())
+		}
+	}
+	return all
+}
+
+// quiet lets the router's own log through at trace level only: the outcome of a run is logged by the
+// subscriber, once.
+type quiet struct{ log *zerolog.Logger }
+
+func (q quiet) at(msg string, err error, f watermill.LogFields) {
+	q.log.Trace().Err(err).Fields(map[string]any(f)).Msg(msg)
+}
+func (q quiet) Error(msg string, err error, f watermill.LogFields) { q.at(msg, err, f) }
+func (q quiet) Info(msg string, f watermill.LogFields)             { q.at(msg, nil, f) }
+func (q quiet) Debug(msg string, f watermill.LogFields)            { q.at(msg, nil, f) }
+func (q quiet) Trace(msg string, f watermill.LogFields)            { q.at(msg, nil, f) }
+func (q quiet) With(f watermill.LogFields) watermill.LoggerAdapter {
+	l := q.log.With().Fields(map[string]any(f)).Logger()
+	return quiet{&l}
+}
