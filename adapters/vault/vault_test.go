@@ -33,6 +33,17 @@ func TestContract(t *testing.T) {
 	})
 }
 
+// The fake that other packages test with is held to the same contract.
+func TestContractOfMemoryVault(t *testing.T) {
+	places := map[string]*contract.MemoryVault{}
+	contract.Vault(t, func(_ testing.TB, place string) (commands.Vault, func()) {
+		if places[place] == nil {
+			places[place] = &contract.MemoryVault{}
+		}
+		return places[place], func() {}
+	})
+}
+
 // Nobody's wrapped key may stay behind, however often the pages of the file were split before.
 func TestErasedKeysAreInNoFile(t *testing.T) {
 	dir := t.TempDir()
