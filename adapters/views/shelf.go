@@ -1,0 +1,194 @@
+package views
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// Shelf answers commands.Shelf: what the phone plane serves from. Rows found are kept in memory until the
+// commit that changes them, so that a fetch of an unchanged file asks no database. Safe for concurrent
+// use. Hand OnChange to the runner, then set Runner, before phones are served.
+type Shelf struct {
+	Views  projections.Querier
+	Runner *projections.Runner
+
+	commits atomic.Uint64 // counts commits: a row read across one is not kept
+	mu      sync.RWMutex
+	byMAC   map[domain.MAC]commands.Shelved
+	byHash  map[string]commands.Shelved
+	names   map[domain.DeviceID]names
+	tenants map[string]domain.TenantID
+	changed chan struct{}
+}
+
+// names is what a device's row is kept under.
+type names struct {
+	mac  domain.MAC
+	hash string
+}
+
+// shelfRows bounds the rows kept: about 1 KiB each.
+const shelfRows = 50_000
+
+// OnChange forgets the rows a commit changed and wakes who waits for one.
+func (s *Shelf) OnChange(c projections.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commits.Add(1)
+	if c.All {
+		s.clear()
+	}
+	for _, stream := range c.Streams {
+		switch stream.Category() {
+		case "device":
+			s.forget(domain.DeviceID(stream.ID()))
+		case "tenant":
+			clear(s.tenants)
+		}
+	}
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+func (s *Shelf) clear() {
+	clear(s.byMAC)
+	clear(s.byHash)
+	clear(s.names)
+	clear(s.tenants)
+}
+
+// forget drops a device's row, and the row any other device has under the same MAC: which of several
+// carries it now is for the next query to say.
+func (s *Shelf) forget(id domain.DeviceID) {
+	base, _ := id.Life()
+	for _, d := range []domain.DeviceID{id, base} {
+		if n, ok := s.names[d]; ok {
+			delete(s.byMAC, n.mac)
+			delete(s.byHash, n.hash)
+			delete(s.names, d)
+		}
+	}
+	delete(s.byMAC, domain.MAC(base))
+}
+
+// Changed is closed at the next commit.
+func (s *Shelf) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// ByMAC is the live device that carries the address; of several the latest assigned.
+func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bool, error) {
+	s.mu.RLock()
+	row, ok := s.byMAC[mac]
+	s.mu.RUnlock()
+	if ok {
+		return row, true, nil
+	}
+	before := s.commits.Load()
+	devices, err := projections.DevicesByMAC(ctx, s.Views, mac)
+	if err != nil || len(devices) == 0 {
+		return commands.Shelved{}, false, err
+	}
+	row, err = s.row(ctx, devices[0])
+	if err == nil && len(devices) == 1 {
+		s.keep(before, row)
+	}
+	return row, err == nil, err
+}
+
+// BySecret is the live device whose path secret hashes to hash.
+func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bool, error) {
+	s.mu.RLock()
+	row, ok := s.byHash[hash]
+	s.mu.RUnlock()
+	if ok {
+		return row, true, nil
+	}
+	before := s.commits.Load()
+	d, found, err := projections.DeviceBySecretHash(ctx, s.Views, hash)
+	if err != nil || !found {
+		return commands.Shelved{}, false, err
+	}
+	row, err = s.row(ctx, d)
+	if err == nil {
+		s.keep(before, row)
+	}
+	return row, err == nil, err
+}
+
+func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved, error) {
+	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
+		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true}
+	c, found, err := projections.ConfigByDevice(ctx, s.Views, d.ID)
+	if err != nil || !found {
+		return row, err
+	}
+	row.Guest, row.Inputs, row.GeneratedAt, row.Dirty = c.Guest, c.Inputs, c.GeneratedAt, c.Outdated
+	row.Files = make([]domain.GeneratedFile, len(c.Files))
+	for i, f := range c.Files {
+		row.Files[i] = f.GeneratedFile
+	}
+	return row, nil
+}
+
+// keep remembers a row unless a commit came between its reading and now. before was taken first.
+func (s *Shelf) keep(before uint64, row commands.Shelved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commits.Load() != before {
+		return
+	}
+	if s.byMAC == nil || len(s.names) >= shelfRows {
+		s.byMAC, s.byHash = make(map[domain.MAC]commands.Shelved), make(map[string]commands.Shelved)
+		s.names = make(map[domain.DeviceID]names)
+	}
+	s.names[row.Device] = names{row.MAC, row.SecretHash}
+	if row.MAC != "" {
+		s.byMAC[row.MAC] = row
+	}
+	if row.SecretHash != "" {
+		s.byHash[row.SecretHash] = row
+	}
+}
+
+// TenantByKey is the live tenant whose provisioning key hashes to hash.
+func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, bool, error) {
+	s.mu.RLock()
+	id, ok := s.tenants[hash]
+	s.mu.RUnlock()
+	if ok {
+		return id, true, nil
+	}
+	before := s.commits.Load()
+	t, found, err := projections.TenantByKeyHash(ctx, s.Views, hash)
+	if err != nil || !found {
+		return "", false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commits.Load() == before {
+		if s.tenants == nil {
+			s.tenants = make(map[string]domain.TenantID)
+		}
+		s.tenants[hash] = t.ID
+	}
+	return t.ID, true, nil
+}
+
+// Stale tells whether a stream among inputs has moved on since.
+func (s *Shelf) Stale(inputs []domain.Input) bool { return s.Runner.Freshness().Stale(inputs) }
+
+// WaitFor returns when the views have caught up with at, or with ctx's error.
+func (s *Shelf) WaitFor(ctx context.Context, at domain.Position) error { return s.Runner.WaitFor(ctx, at) }

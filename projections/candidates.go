@@ -1,0 +1,118 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ledgerline/domain"
+)
+
+// Candidates answers commands.Candidates from the views (D14): every method first waits until the views
+// have come to position at, as long as ctx allows. Safe for concurrent use.
+type Candidates struct {
+	Views Querier
+	Wait  interface {
+		WaitFor(ctx context.Context, at domain.Position) error
+	}
+}
+
+// texts waits and collects the first column.
+func texts[T ~string](ctx context.Context, c Candidates, at domain.Position, sql string, args ...any) (found []T, err error) {
+	err = c.query(ctx, at, sql, args, func(r Row) error {
+		found = append(found, T(r.Text(0)))
+		return nil
+	})
+	return found, err
+}
+
+func (c Candidates) query(ctx context.Context, at domain.Position, sql string, args []any, row func(Row) error) error {
+	if err := c.Wait.WaitFor(ctx, at); err != nil {
+		return err
+	}
+	return c.Views.Query(ctx, sql, args, row)
+}
+
+// LinesOfUser lists the user's live lines in creation order, each with the live devices that carry it.
+func (c Candidates) LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) (found []domain.LineCandidate, err error) {
+	const sql = `SELECT l.key, d.owner FROM lines l LEFT JOIN device_lines d ON d.line_id = l.key
+		WHERE l.user_id = ? AND l.live = 1 ORDER BY l.created_commit, l.created_prepare, l.key, d.owner`
+	err = c.query(ctx, at, sql, []any{string(user)}, func(r Row) error {
+		line := domain.LineID(r.Text(0))
+		if n := len(found); n == 0 || found[n-1].Line != line {
+			found = append(found, domain.LineCandidate{Line: line})
+		}
+		if device := domain.DeviceID(r.Text(1)); device != "" {
+			last := &found[len(found)-1]
+			last.Devices = append(last.Devices, device)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// DevicesOfLine lists the live devices that carry the line, by id.
+func (c Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, "SELECT DISTINCT owner FROM device_lines WHERE line_id = ? ORDER BY owner", string(line))
+}
+
+// DevicesAwaiting lists the devices assigned to the user that wait for a line, by id.
+func (c Candidates) DevicesAwaiting(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, "SELECT key FROM devices WHERE user_id = ? AND state = ? ORDER BY key", string(user), domain.StateAwaitingLine)
+}
+
+// StaleDevices lists up to limit live devices, by id and after after, whose current files were made from an
+// older revision of stream than rev.
+func (c Candidates) StaleDevices(ctx context.Context, at domain.Position, stream domain.StreamID, rev domain.Revision, after domain.DeviceID, limit int) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, "SELECT owner FROM config_inputs WHERE stream = ? AND owner > ? AND revision < ? ORDER BY owner LIMIT ?",
+		string(stream), string(after), int64(rev), limit)
+}
+
+// DueCodes lists up to limit live codes whose validity ends at or before now, the oldest first.
+func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) (due []domain.CodeRef, err error) {
+	const sql = "SELECT code_id, key FROM codes WHERE state = 'live' AND valid_until <= ? ORDER BY valid_until, key LIMIT ?"
+	err = c.query(ctx, at, sql, []any{now.UnixMicro(), limit}, func(r Row) error {
+		due = append(due, domain.CodeRef{ID: domain.CodeID(r.Text(0)), Stream: domain.CodeStream(r.Text(1))})
+		return nil
+	})
+	return due, err
+}
+
+// LiveCodes counts the codes of epoch that are not dead yet: issued, not expired, revoked or redeemed.
+func (c Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (n int, err error) {
+	err = c.query(ctx, at, "SELECT count(*) FROM codes WHERE epoch = ? AND state = 'live'", []any{string(epoch)}, func(r Row) error {
+		n = int(r.Int(0))
+		return nil
+	})
+	return n, err
+}
+
+// CodeByID finds the stream of a code; ok is false when there is none.
+func (c Candidates) CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (ref domain.CodeRef, ok bool, err error) {
+	err = c.query(ctx, at, "SELECT code_id, key FROM codes WHERE code_id = ?", []any{string(id)}, func(r Row) error {
+		ref, ok = domain.CodeRef{ID: domain.CodeID(r.Text(0)), Stream: domain.CodeStream(r.Text(1))}, true
+		return nil
+	})
+	return ref, ok, err
+}
+
+// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers")
+// with counts; what has none is left out.
+func (c Candidates) ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error) {
+	if err := c.Wait.WaitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	counts := make(map[string]int)
+	for _, table := range []string{"devices", "lines", "users", "categories", "layers"} {
+		err := c.Views.Query(ctx, "SELECT count(*) FROM "+table+" WHERE tenant_id = ? AND live = 1", []any{string(tenant)}, func(r Row) error {
+			if n := int(r.Int(0)); n > 0 {
+				counts[table] = n
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count %s of %s: %w", table, tenant, err)
+		}
+	}
+	return counts, nil
+}

@@ -1,0 +1,194 @@
+package projections
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"ledgerline/domain"
+)
+
+// Device is one life of a device as readers see it.
+type Device struct {
+	ID   domain.DeviceID `json:"id"`
+	Life int             `json:"life"` // 1 for the first
+	MAC  domain.MAC      `json:"mac,omitempty"`
+	domain.DeviceFacts
+	// State is domain.Device.Status: autoprov, awaiting_line, assigned, configured, replaced, deleted.
+	State       string            `json:"state"`
+	TenantID    domain.TenantID   `json:"tenant_id"`
+	CategoryID  domain.CategoryID `json:"category_id,omitempty"`
+	UserID      domain.UserID     `json:"user_id,omitempty"`
+	CodeID      domain.CodeID     `json:"code_id,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Parents     []domain.LayerID  `json:"parents,omitempty"`
+	// Settings are the device's own, secrets sealed.
+	Settings      domain.Settings        `json:"settings,omitempty"`
+	Lines         []DeviceLine           `json:"lines"` // by position
+	Awaiting      bool                   `json:"awaiting"`
+	MACPathClosed bool                   `json:"mac_path_closed"`
+	Warnings      []domain.ConfigWarning `json:"warnings,omitempty"` // of the latest files
+	MovedTo       domain.TenantID        `json:"moved_to,omitempty"`
+	ReplacedBy    domain.DeviceID        `json:"replaced_by,omitempty"`
+	// Secret is the sealed path secret, SecretHash its keyed hash; empty for a device not assigned.
+	Secret       domain.Secret `json:"-"`
+	SecretHash   string        `json:"-"`
+	DiscoveredAt time.Time     `json:"discovered_at"`
+	AssignedAt   time.Time     `json:"assigned_at,omitzero"`  // of the latest assignment
+	DeliveredAt  time.Time     `json:"delivered_at,omitzero"` // when it last got new bytes
+	Head
+}
+
+// DeviceLine is a line at a position of a device; position 1 is the first.
+type DeviceLine struct {
+	Position int           `json:"position"`
+	LineID   domain.LineID `json:"line_id"`
+}
+
+// Assigned tells whether the device is to have files of its own, rather than the guest files.
+func (d Device) Assigned() bool { return d.SecretHash != "" }
+
+var devices = func() *noun[domain.Device] {
+	n := newNoun("device", "devices", 1, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER"},
+		func(key string, d *Doc[domain.Device]) []any {
+			base, life := domain.DeviceID(key).Life()
+			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Description), orNull(d.State.SecretHash), micros(d.AssignedAt)}
+		},
+		"CREATE INDEX devices_base ON devices (base, life)",
+		"CREATE INDEX devices_mac ON devices (mac) WHERE mac IS NOT NULL",
+		"CREATE INDEX devices_tenant ON devices (tenant_id, key)",
+		"CREATE INDEX devices_user ON devices (user_id) WHERE user_id IS NOT NULL",
+		"CREATE INDEX devices_secret_hash ON devices (secret_hash) WHERE secret_hash IS NOT NULL",
+		"CREATE INDEX device_lines_line ON device_lines (line_id)")
+	n.schema.Linked = []LinkSchema{{"device_lines", []string{"position INTEGER NOT NULL", "line_id TEXT NOT NULL"}}}
+	n.schema.Links = func(_ string, row any) [][][]any {
+		d := row.(*Doc[domain.Device])
+		if d.State.Live() != nil {
+			return [][][]any{nil}
+		}
+		var lines [][]any
+		for _, p := range d.State.Positions() {
+			lines = append(lines, []any{int64(p), string(d.State.Lines[p])})
+		}
+		return [][][]any{lines}
+	}
+	n.after = afterDevice
+	return n
+}()
+
+// afterDevice keeps what the state leaves to events' times, and drops what the configs view keeps.
+func afterDevice(_ domain.Device, d *Doc[domain.Device], f *Fact) {
+	switch f.Event.(type) {
+	case domain.DeviceDiscovered:
+		d.Head.CreatedAt = f.At
+	case domain.DeviceAssigned:
+		d.AssignedAt = f.At
+	case domain.DeviceReset:
+		// Files of the life before the reset are no files of this one (configs drops them too).
+		d.AssignedAt, d.State.Config, d.State.Delivered = time.Time{}, domain.DeviceConfigRegenerated{}, nil
+	case domain.DeviceConfigRegenerated:
+		c := &d.State.Config
+		files := make([]domain.GeneratedFile, len(c.Files))
+		for i, file := range c.Files {
+			files[i] = domain.GeneratedFile{Path: file.Path, MAC: file.MAC}
+		}
+		c.Inputs, c.Files = nil, files
+	case domain.DeviceConfigDelivered:
+		d.DeliveredAt = f.At
+	}
+}
+
+func deviceRow(key string, d *Doc[domain.Device]) Device {
+	s := d.State
+	_, life := domain.DeviceID(key).Life()
+	out := Device{ID: domain.DeviceID(key), Life: life, MAC: s.MAC, DeviceFacts: s.DeviceFacts, State: s.Status(), TenantID: s.TenantID,
+		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
+		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
+		ReplacedBy: s.ReplacedBy, Secret: s.Secret, SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt,
+		DeliveredAt: d.DeliveredAt, Head: d.Head}
+	for _, p := range s.Positions() {
+		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
+	}
+	return out
+}
+
+// DeviceByID finds a device by the id its creator knows: its live life, else its latest. The id of a later
+// life ("0015651a2b3c.2") finds exactly that one.
+func DeviceByID(ctx context.Context, q Querier, id domain.DeviceID) (Device, bool, error) {
+	if _, life := id.Life(); life > 1 {
+		return DeviceLife(ctx, q, id)
+	}
+	return one(ctx, q, devices, deviceRow, "base = ? AND known = 1 ORDER BY live DESC, life DESC", string(id))
+}
+
+// DeviceLife finds exactly this life of a device, also a first one that has ended.
+func DeviceLife(ctx context.Context, q Querier, id domain.DeviceID) (Device, bool, error) {
+	return one(ctx, q, devices, deviceRow, "key = ? AND known = 1", string(id))
+}
+
+// DevicesByMAC lists the live devices that carry mac, latest assigned first.
+func DevicesByMAC(ctx context.Context, q Querier, mac domain.MAC) ([]Device, error) {
+	return all(ctx, q, devices, deviceRow, "mac = ? AND live = 1 ORDER BY assigned_at DESC, key LIMIT 500", string(mac))
+}
+
+// DeviceBySecretHash finds the live device whose path secret hashes to hash.
+func DeviceBySecretHash(ctx context.Context, q Querier, hash string) (Device, bool, error) {
+	return one(ctx, q, devices, deviceRow, "secret_hash = ? AND live = 1", hash)
+}
+
+// DeviceFilter narrows a list of devices. Nil Tenants means all. Text is looked for in id, MAC (in any
+// spelling), vendor, model and description; empty fields are no condition.
+type DeviceFilter struct {
+	Tenants  []domain.TenantID
+	State    string
+	Category domain.CategoryID
+	User     domain.UserID
+	Line     domain.LineID
+	MAC      domain.MAC
+	Vendor   string
+	Model    string
+	Plugin   string
+	Text     string
+	Ended    bool // deleted and replaced ones too
+}
+
+// ListDevices lists devices by id.
+func ListDevices(ctx context.Context, q Querier, f DeviceFilter, p Page) (Listed[Device], error) {
+	var c clause
+	c.is(present(f.Ended || f.State == domain.StateDeleted || f.State == domain.StateReplaced))
+	in(&c, "tenant_id", f.Tenants)
+	equal(&c, "state", f.State)
+	equal(&c, "category_id", f.Category)
+	equal(&c, "user_id", f.User)
+	equal(&c, "mac", f.MAC)
+	equal(&c, "vendor", f.Vendor)
+	equal(&c, "model", f.Model)
+	equal(&c, "plugin", f.Plugin)
+	if f.Line != "" {
+		c.is("key IN (SELECT owner FROM device_lines WHERE line_id = ?)", string(f.Line))
+	}
+	if digits := hexDigits(f.Text); digits != "" {
+		c.is("(instr(lower(key), ?) > 0 OR instr(mac, ?) > 0 OR instr(lower(vendor), ?) > 0 OR instr(lower(model), ?) > 0 OR instr(lower(description), ?) > 0)",
+			strings.ToLower(f.Text), digits, strings.ToLower(f.Text), strings.ToLower(f.Text), strings.ToLower(f.Text))
+	} else {
+		c.contains(f.Text, "key", "vendor", "model", "description")
+	}
+	return list(ctx, q, devices, deviceRow, "key", c, p)
+}
+
+// hexDigits is text as (part of) a MAC address, without separators; empty if it cannot be one.
+func hexDigits(text string) string {
+	digits := strings.NewReplacer(":", "", "-", "", ".", "").Replace(strings.ToLower(text))
+	if strings.Trim(digits, "0123456789abcdef") != "" {
+		return ""
+	}
+	return digits
+}
+
+// micros is t in microseconds since 1970, NULL for the zero time.
+func micros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}

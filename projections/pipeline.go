@@ -1,0 +1,106 @@
+package projections
+
+import (
+	"iter"
+	"sync"
+
+	"ledgerline/domain"
+)
+
+// Limits of what stands between the log and the rows.
+const (
+	chunkEvents = 512
+	chunksAhead = 8
+	batchBytes  = 8 << 20 // payload of one batch
+)
+
+// chunk is some decoded facts in order, or the end of the log with its reason (nil: the present end).
+type chunk struct {
+	facts []Fact
+	bytes int
+	end   bool
+	err   error
+}
+
+// inBatches scans events in one goroutine, decodes them in a second, and hands them on in batches: what is
+// there when the batch before is done, at most most events. It returns the error of batch or of events,
+// nil at their end, after both goroutines have ended; stop must end events.
+func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, batch func([]Fact) error) error {
+	raw, decoded := make(chan domain.Recorded, 4*chunkEvents), make(chan chunk, chunksAhead)
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	defer close(quit)
+
+	var scanErr error // read after raw is closed
+	wg.Go(func() {
+		defer close(raw)
+		for r, err := range events {
+			if err != nil {
+				scanErr = err
+				return
+			}
+			select {
+			case raw <- r:
+			case <-quit:
+				return
+			}
+		}
+	})
+	wg.Go(func() {
+		for {
+			c, open := gather(raw)
+			if !open {
+				c.end, c.err = true, scanErr
+			}
+			select {
+			case decoded <- c:
+			case <-quit:
+				return
+			}
+			if !open {
+				return
+			}
+		}
+	})
+	for {
+		c := <-decoded
+		// Take what else is there, unless that makes too big a transaction.
+		for more := true; more && !c.end && len(c.facts) < most && c.bytes < batchBytes; {
+			select {
+			case next := <-decoded:
+				c.facts, c.bytes, c.end, c.err = append(c.facts, next.facts...), c.bytes+next.bytes, next.end, next.err
+			default:
+				more = false
+			}
+		}
+		for facts := c.facts; len(facts) > 0; {
+			n := min(len(facts), most)
+			if err := batch(facts[:n]); err != nil {
+				return err
+			}
+			facts = facts[n:]
+		}
+		if c.end {
+			return c.err
+		}
+	}
+}
+
+// gather waits for one event, takes what else has come, and decodes it all; open is false when no more come.
+func gather(raw <-chan domain.Recorded) (c chunk, open bool) {
+	r, open := <-raw
+	for open {
+		c.facts, c.bytes = append(c.facts, NewFact(r)), c.bytes+len(r.Data)+len(r.Metadata)
+		if len(c.facts) == chunkEvents {
+			return c, true
+		}
+		select {
+		case r, open = <-raw:
+		default:
+			return c, true
+		}
+	}
+	return c, false
+}

@@ -1,0 +1,429 @@
+package projectiontest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"ledgerline/domain"
+)
+
+// World grows a history: each Step asks one rule of domain for one change and appends what it answers.
+// Steps that a rule refuses append nothing.
+type World struct {
+	Log *Log
+	Now time.Time
+	// Choose returns a number from 0 to n-1; from math/rand or from a property test's generator.
+	Choose func(n int) int
+
+	Tenants    []*Tenant
+	Devices    []*domain.Device
+	deviceRevs map[domain.DeviceID]domain.Revision
+	n          int
+}
+
+// Tenant is one tenant with what belongs to it.
+type Tenant struct {
+	domain.Tenant
+	Categories []*domain.Category
+	Users      []*domain.User
+	Lines      []*domain.Line
+	Layers     []*domain.Layer
+	Codes      []*domain.Code
+	digests    []string
+}
+
+// NewWorld begins a history with the master tenant and one more.
+func NewWorld(log *Log, choose func(n int) int) *World {
+	w := &World{Log: log, Now: time.Date(2026, 11, 2, 8, 0, 0, 0, time.UTC), Choose: choose, deviceRevs: make(map[domain.DeviceID]domain.Revision)}
+	w.newTenant(domain.Master)
+	w.newTenant("t1")
+	return w
+}
+
+// Sealed looks like clear text sealed under subject's key.
+func Sealed(subject domain.Subject, clear string) domain.Sealed {
+	sum := sha256.Sum256([]byte(string(subject) + "\x00" + clear))
+	return domain.Sealed{KeyID: string(subject) + ".1", Nonce: sum[:12], Ciphertext: append(sum[:], sum[:len(clear)%16]...), Fingerprint: hex.EncodeToString(sum[:16])}
+}
+
+func secret(s domain.Subject, clear string) domain.Secret {
+	return domain.Secret{Sealed: Sealed(s, clear)}
+}
+func personal(s domain.Subject, clear string) domain.Personal {
+	return domain.Personal{Sealed: Sealed(s, clear)}
+}
+
+// Grow takes steps until the log has at least n events.
+func (w *World) Grow(n int) {
+	for w.Log.Len() < n {
+		w.Step()
+	}
+}
+
+func (w *World) next(prefix string) string {
+	w.n++
+	return fmt.Sprintf("%s%06x", prefix, w.n)
+}
+
+// pick returns one of several, nil if there is none.
+func pick[T any](w *World, of []*T) *T {
+	if len(of) == 0 {
+		return nil
+	}
+	return of[w.Choose(len(of))]
+}
+
+// record appends events and folds them into state.
+func record[S domain.State[S]](w *World, state *S, stream domain.StreamID, tenant domain.TenantID, events []domain.Event) {
+	if len(events) == 0 {
+		return
+	}
+	w.Now = w.Now.Add(time.Duration(w.Choose(2000)-100) * time.Millisecond) // clocks step back at times
+	w.Log.Append(stream, tenant, w.Now, events...)
+	for _, e := range events {
+		*state = (*state).Apply(e)
+	}
+}
+
+func (w *World) newTenant(id domain.TenantID) {
+	t := &Tenant{}
+	events, _ := t.Create(id, "Tenant "+string(id), string(id)+".example")
+	record(w, &t.Tenant, id.Stream(), id, events)
+	w.Tenants = append(w.Tenants, t)
+}
+
+// Step makes one random change. Devices change most, as in life.
+func (w *World) Step() {
+	t := w.Tenants[w.Choose(len(w.Tenants))]
+	switch w.Choose(20) {
+	case 0:
+		w.stepTenant(t)
+	case 1:
+		w.stepCategory(t)
+	case 2, 3:
+		w.stepUser(t)
+	case 4, 5, 6:
+		w.stepLine(t)
+	case 7:
+		w.stepLayer(t)
+	case 8, 9, 10:
+		w.stepCode(t)
+	case 11:
+		w.stepOdd(t)
+	default:
+		w.stepDevice(t)
+	}
+}
+
+func (w *World) stepTenant(t *Tenant) {
+	switch w.Choose(8) {
+	case 0:
+		w.newTenant(domain.TenantID(w.next("t")))
+	case 1:
+		if len(t.Users)+len(t.Lines)+len(t.Categories) == 0 {
+			events, _ := t.Delete()
+			record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
+		}
+	case 2, 3:
+		key := w.next("key")
+		events, _ := t.SetKey(secret(domain.Subject(t.ID.Stream()), key), "hash-"+key)
+		record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
+	default:
+		events, _ := t.Rename(w.next("Name "))
+		record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
+	}
+}
+
+func (w *World) stepCategory(t *Tenant) {
+	c := pick(w, t.Categories)
+	if c == nil || w.Choose(4) == 0 {
+		c = &domain.Category{}
+		t.Categories = append(t.Categories, c)
+	}
+	id := c.ID
+	if id == "" {
+		id = domain.CategoryID(w.next("c"))
+	}
+	events, _ := c.Define(id, t.ID, domain.CategorySpec{Name: w.next("Category "), Kind: domain.Provisioning, Models: []string{"T54W"}})
+	if w.Choose(10) == 0 {
+		events, _ = c.Retire()
+	}
+	record(w, c, id.Stream(), t.ID, events)
+}
+
+func (w *World) stepUser(t *Tenant) {
+	u := pick(w, t.Users)
+	if u == nil || w.Choose(2) == 0 {
+		u = &domain.User{}
+		t.Users = append(t.Users, u)
+	}
+	id := u.ID
+	if id == "" {
+		id = domain.UserID(w.next("u"))
+	}
+	spec := domain.UserSpec{DisplayName: personal(id.Subject(), w.next("Ada ")), Email: personal(id.Subject(), w.next("ada"))}
+	switch {
+	case !u.Exists:
+		events, _ := u.Define(id, t.ID, spec)
+		record(w, u, id.Stream(), t.ID, append([]domain.Event{domain.KeyCreated{Subject: id.Subject(), KeyID: string(id) + ".1"}}, events...))
+	case w.Choose(12) == 0:
+		events, _ := u.Remove()
+		record(w, u, id.Stream(), t.ID, append(events, domain.KeyDestroyed{Subject: id.Subject()}))
+	default:
+		events, _ := u.Amend(spec)
+		record(w, u, id.Stream(), t.ID, events)
+	}
+}
+
+func (w *World) stepLine(t *Tenant) {
+	l := pick(w, t.Lines)
+	if l == nil || w.Choose(2) == 0 {
+		l = &domain.Line{}
+		t.Lines = append(t.Lines, l)
+	}
+	id := l.ID
+	if id == "" {
+		id = domain.LineID(w.next("l"))
+	}
+	spec := domain.LineSpec{Number: personal(id.Subject(), w.next("1")), Username: w.next("sip"), Settings: domain.Settings{"transport": "tls", "X_n": w.Choose(9)}}
+	var events []domain.Event
+	switch {
+	case !l.Exists:
+		var user domain.UserID
+		if u := pick(w, t.Users); u != nil {
+			user = u.ID
+		}
+		events, _ = l.Define(id, t.ID, user, spec, secret(id.Subject(), w.next("pw")))
+	case w.Choose(3) == 0:
+		events, _ = l.Rotate(secret(id.Subject(), w.next("pw")))
+	case w.Choose(10) == 0:
+		events, _ = l.Remove()
+	default:
+		events, _ = l.Amend(spec)
+	}
+	record(w, l, id.Stream(), t.ID, events)
+}
+
+func (w *World) stepLayer(t *Tenant) {
+	l := pick(w, t.Layers)
+	if l == nil || w.Choose(3) == 0 {
+		l = &domain.Layer{}
+		t.Layers = append(t.Layers, l)
+	}
+	id := l.ID
+	if id == "" {
+		id = domain.LayerID(w.next("y"))
+	}
+	spec := domain.LayerSpec{Name: w.next("Layer "), Settings: domain.Settings{"admin_password": secret(id.Subject(), w.next("pw")), "X_f": 1.5, "X_list": []any{"a", nil}}}
+	var events []domain.Event
+	switch {
+	case !l.Exists:
+		events, _ = l.Define(id, t.ID, spec)
+	case w.Choose(8) == 0:
+		events, _ = l.Remove()
+	default:
+		events, _ = l.Amend(spec)
+	}
+	record(w, l, id.Stream(), t.ID, events)
+}
+
+func (w *World) stepCode(t *Tenant) {
+	c := pick(w, t.Codes)
+	if c == nil || w.Choose(2) == 0 {
+		category, user := pick(w, t.Categories), pick(w, t.Users)
+		if category == nil {
+			return
+		}
+		c = &domain.Code{}
+		issued := domain.CodeIssued{CodeID: domain.CodeID(w.next("k")), TenantID: t.ID, CategoryID: category.ID, Purpose: "rollout",
+			Epoch: domain.Epoch(w.Now), IssuedAt: w.Now, ValidUntil: w.Now.Add(time.Minute)}
+		issued.Digits = secret(issued.Epoch, "123456789012")
+		if user != nil {
+			issued.UserID = user.ID
+		}
+		events, _ := c.Issue(issued)
+		t.Codes, t.digests = append(t.Codes, c), append(t.digests, w.next("d1ge57"))
+		record(w, c, domain.CodeStream(t.digests[len(t.digests)-1]), t.ID, events)
+		return
+	}
+	var stream domain.StreamID
+	for i := range t.Codes {
+		if t.Codes[i] == c {
+			stream = domain.CodeStream(t.digests[i])
+		}
+	}
+	switch w.Choose(6) {
+	case 0:
+		events, _ := c.Revoke(w.Now)
+		record(w, c, stream, t.ID, events)
+	case 1, 2:
+		record(w, c, stream, t.ID, c.Expire(w.Now))
+	default:
+		d := pick(w, w.Devices)
+		if d == nil {
+			return
+		}
+		events, _ := c.Redeem(d.MAC, d.ID, w.Now)
+		record(w, c, stream, t.ID, events)
+		if len(events) > 0 {
+			w.assign(d, t, c.CategoryID, c.UserID, c.CodeID)
+		}
+	}
+}
+
+func (w *World) recordDevice(d *domain.Device, events []domain.Event) {
+	id := d.ID
+	for _, e := range events {
+		if e, ok := e.(domain.DeviceDiscovered); ok {
+			id = e.DeviceID
+		}
+	}
+	tenant := d.TenantID
+	for _, e := range events {
+		if e, ok := e.(domain.DeviceAssigned); ok {
+			tenant = e.TenantID
+		}
+	}
+	record(w, d, id.Stream(), tenant, events)
+	w.deviceRevs[id] += domain.Revision(len(events))
+}
+
+func (w *World) assign(d *domain.Device, t *Tenant, category domain.CategoryID, user domain.UserID, code domain.CodeID) {
+	key := w.next("secret")
+	events, _ := d.Assign(domain.DeviceAssigned{TenantID: t.ID, CategoryID: category, UserID: user, CodeID: code,
+		Secret: secret(d.ID.Subject(), key), SecretHash: "hash-" + key})
+	w.recordDevice(d, events)
+	w.recordDevice(d, d.AwaitLine())
+}
+
+func (w *World) stepDevice(t *Tenant) {
+	d := pick(w, w.Devices)
+	if d == nil || w.Choose(5) == 0 {
+		d = &domain.Device{}
+		mac := domain.MAC(fmt.Sprintf("001565%06x", w.Choose(1<<20)))
+		events, _ := d.Discover(domain.DeviceID(mac), mac, domain.DeviceFacts{Vendor: "Yealink", Model: "T54W", Firmware: "96.86.0.100", Plugin: "yealink"}, "auto")
+		for _, other := range w.Devices {
+			if other.ID == domain.DeviceID(mac) {
+				return
+			}
+		}
+		w.Devices = append(w.Devices, d)
+		w.recordDevice(d, events)
+		return
+	}
+	for _, of := range w.Tenants {
+		if of.ID == d.TenantID && d.TenantID != domain.Master {
+			t = of
+		}
+	}
+	var events []domain.Event
+	switch w.Choose(14) {
+	case 0:
+		events = d.Identify(domain.DeviceFacts{Firmware: w.next("96.")})
+	case 1:
+		if category := pick(w, t.Categories); category != nil {
+			var user domain.UserID
+			if u := pick(w, t.Users); u != nil {
+				user = u.ID
+			}
+			w.assign(d, t, category.ID, user, "")
+			return
+		}
+	case 2, 3, 4:
+		if line := pick(w, t.Lines); line != nil {
+			key := w.next("secret")
+			events, _ = d.Associate(line.ID, t.ID, 0, secret(d.ID.Subject(), key), "hash-"+key)
+		}
+	case 5:
+		if p := d.Positions(); len(p) > 0 {
+			events, _ = d.Dissociate(d.Lines[p[w.Choose(len(p))]])
+		}
+	case 6:
+		events, _ = d.Configure(domain.DeviceSpec{Description: w.next("desk "), Settings: domain.Settings{"ntp_enabled": true, "X_p": map[string]any{"a": w.Choose(5)}}})
+	case 7:
+		if w.Choose(3) == 0 {
+			events, _ = d.Reset()
+		}
+	case 8:
+		if w.Choose(6) == 0 {
+			events, _ = d.Delete("")
+		}
+	case 9:
+		events, _ = d.ReopenMACPath()
+	case 10:
+		if len(d.Config.Files) > 0 {
+			f := d.Config.Files[0]
+			events = d.Deliver(domain.DeviceConfigDelivered{Path: f.Path, MAC: f.MAC, Via: "secret", Transport: "https", DeliveredAt: w.Now})
+		}
+	default:
+		events, _ = d.Regenerate(w.config(d, t))
+	}
+	w.recordDevice(d, events)
+	if d.Deleted && w.Choose(2) == 0 {
+		next := &domain.Device{}
+		events, _ := next.Discover(d.ID.NextLife(), d.MAC, d.DeviceFacts, "operator")
+		w.Devices = append(w.Devices, next)
+		w.recordDevice(next, events)
+	}
+	if d.Deleted {
+		for i := range w.Devices {
+			if w.Devices[i] == d {
+				w.Devices = append(w.Devices[:i], w.Devices[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+// config is a set of files as a renderer might make it.
+func (w *World) config(d *domain.Device, t *Tenant) domain.DeviceConfigRegenerated {
+	c := domain.DeviceConfigRegenerated{Plugin: "yealink", PluginVersion: "1.0.0", Renderer: "1", TZData: "2026b", Guest: !d.Assigned(),
+		Inputs: []domain.Input{{Stream: d.ID.Stream(), Revision: w.deviceRevs[d.ID] - 1}, {Stream: domain.BaseLayer.Stream(), Revision: domain.NoStream}, {Stream: t.ID.Stream(), Revision: w.revision(t.ID.Stream())}}}
+	for _, p := range d.Positions() {
+		c.Inputs = append(c.Inputs, domain.Input{Stream: d.Lines[p].Stream(), Revision: w.revision(d.Lines[p].Stream())})
+	}
+	for _, name := range []string{string(d.MAC) + ".cfg", "y000000000096.cfg"} {
+		sum := sha256.Sum256([]byte(w.next(name)))
+		c.Files = append(c.Files, domain.GeneratedFile{Path: name, Aliases: []string{string(d.MAC.Upper()) + ".cfg"}, ContentType: "text/plain; charset=utf-8",
+			Size: 4000 + w.Choose(100), SkeletonSHA256: hex.EncodeToString(sum[:]), MAC: hex.EncodeToString(sum[:])})
+	}
+	return c
+}
+
+func (w *World) revision(s domain.StreamID) domain.Revision {
+	w.Log.mu.Lock()
+	defer w.Log.mu.Unlock()
+	if rev, ok := w.Log.heads[s]; ok {
+		return rev
+	}
+	return domain.NoStream
+}
+
+// stepOdd records what is rare: API keys, claims, destroyed epochs, events of a newer program.
+func (w *World) stepOdd(t *Tenant) {
+	switch w.Choose(4) {
+	case 0:
+		id := domain.APIKeyID(w.next("a"))
+		var k domain.APIKey
+		events, _ := k.Issue(domain.APIKeyIssued{APIKeyID: id, Name: "key", Role: domain.Operator, Tenants: []domain.TenantID{t.ID}, Hash: "hash-" + string(id)})
+		record(w, &k, id.Stream(), t.ID, events)
+		if w.Choose(2) == 0 {
+			events, _ = k.Revoke()
+			record(w, &k, id.Stream(), t.ID, events)
+		}
+	case 1:
+		var c domain.Claim
+		record(w, &c, domain.ClaimStream("mac", w.next("c1a1")), t.ID, c.Share("mac", t.ID.Stream(), w.Now))
+	case 2:
+		epoch := domain.Subject(w.next("codeepoch-"))
+		if w.Choose(10) == 0 {
+			epoch = domain.Epoch(w.Now)
+		}
+		var k domain.Keyed
+		record(w, &k, epoch.Stream(), "", []domain.Event{domain.KeyDestroyed{Subject: epoch}})
+	default:
+		w.Log.Append(t.ID.Stream(), t.ID, w.Now, domain.Unknown{Type: "tenant.painted", Data: []byte(`{"colour":"green"}`)})
+	}
+}
