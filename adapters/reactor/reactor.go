@@ -107,7 +107,7 @@ func (r *Reactor) Prepare(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Run delivers until ctx ends, then lets what is under way finish (at most about twice Grace) and
+// Run delivers until ctx ends, then lets what is under way finish (at most about three times Grace) and
 // returns nil. It runs once. It logs to the zerolog logger of ctx, one info line per run of a reaction,
 // and hands it on to commands. Errors: ErrNoPosition, the store's at start, ErrClosed on a second call.
 func (r *Reactor) Run(ctx context.Context) error {
@@ -127,7 +127,7 @@ func (r *Reactor) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	router, err := r.router(ctx)
+	router, err := r.router()
 	if err != nil {
 		return err
 	}
@@ -141,24 +141,22 @@ func (r *Reactor) Run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("start reactor: %w", err), r.sub.Close(), router.Close())
 	}
 	select {
-	case <-ctx.Done():
-		err = router.Close()
-		<-stopped
-	case err = <-stopped:
-		err = errors.Join(err, ErrClosed)
+	case <-ctx.Done(): // the subscriber ends first: the router ends by itself once nothing comes any more
+		if err := errors.Join(r.sub.Close(), <-stopped); err != nil {
+			return fmt.Errorf("stop reactor: %w", err)
+		}
+		return nil
+	case err := <-stopped:
+		return fmt.Errorf("router of reactor stopped: %w", errors.Join(err, r.sub.Close(), ErrClosed))
 	}
-	if err := errors.Join(err, r.sub.Close()); err != nil {
-		return fmt.Errorf("stop reactor: %w", err)
-	}
-	return nil
 }
 
 // router has one handler per reaction. From outside: the verdict is noted for the subscriber, which
 // retries and parks (a retry middleware would sleep while it holds the message); a panic becomes an error, so
 // that it is retried and parked like one; the attempt is bounded; the correlation id goes on.
-func (r *Reactor) router(ctx context.Context) (*message.Router, error) {
-	grace := cmp.Or(max(r.opt.Grace, 0), 5*time.Second)
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 3 * grace}, quiet{zerolog.Ctx(ctx)})
+func (r *Reactor) router() (*message.Router, error) {
+	// The router would log errors with the values of panics; the subscriber logs each run, once, without.
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: r.sub.cfg.Grace}, watermill.NopLogger{})
 	if err != nil {
 		return nil, fmt.Errorf("make router: %w", err)
 	}
@@ -256,20 +254,4 @@ func (r *Reactor) Status() []Status {
 		}
 	}
 	return all
-}
-
-// quiet lets the router's own log through at trace level only: the outcome of a run is logged by the
-// subscriber, once.
-type quiet struct{ log *zerolog.Logger }
-
-func (q quiet) at(msg string, err error, f watermill.LogFields) {
-	q.log.Trace().Err(err).Fields(map[string]any(f)).Msg(msg)
-}
-func (q quiet) Error(msg string, err error, f watermill.LogFields) { q.at(msg, err, f) }
-func (q quiet) Info(msg string, f watermill.LogFields)             { q.at(msg, nil, f) }
-func (q quiet) Debug(msg string, f watermill.LogFields)            { q.at(msg, nil, f) }
-func (q quiet) Trace(msg string, f watermill.LogFields)            { q.at(msg, nil, f) }
-func (q quiet) With(f watermill.LogFields) watermill.LoggerAdapter {
-	l := q.log.With().Fields(map[string]any(f)).Logger()
-	return quiet{&l}
 }

@@ -125,7 +125,6 @@ func (s *subscription) end() {
 	}
 	s.mu.Unlock()
 	s.sending.Wait()
-	close(s.out)
 
 	done := make(chan struct{})
 	go func() { s.carrying.Wait(); close(done) }()
@@ -137,6 +136,7 @@ func (s *subscription) end() {
 	}
 	close(s.spent)
 	<-done
+	close(s.out)
 	s.feeding.Wait()
 	s.abandon()
 	close(s.last)
