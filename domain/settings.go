@@ -871,7 +871,8 @@ func equalValues(a, b any) bool {
 
 // FillDefaults is a copy of merged settings with what follows from them written out (wazo-provd.md §2.5), so that a
 // template never has to ask twice: the server's old address form, log and media defaults, and in every line what it
-// inherits from the settings for all lines. A port is inherited only together with its address.
+// inherits from the settings for all lines. A port is inherited only together with its address, and a line with a
+// server of its own does not inherit the backup of the others.
 func (s Settings) FillDefaults() Settings {
 	out := s.Clone()
 	if out == nil {
@@ -932,7 +933,11 @@ func fillLine(line map[string]any, all Settings) {
 	if isSet(l["backup_proxy_ip"]) {
 		inherit(l, "backup_registrar", l, "backup_proxy")
 	}
-	for _, name := range []string{"proxy", "registrar", "backup_proxy", "backup_registrar", "outbound_proxy", "backup_outbound_proxy"} {
+	shared := []string{"proxy", "registrar", "backup_proxy", "backup_registrar", "outbound_proxy", "backup_outbound_proxy"}
+	if isSet(l["proxy_ip"]) || isSet(l["registrar_ip"]) {
+		shared = shared[4:] // a server of its own has no use for the others' backup
+	}
+	for _, name := range shared {
 		inherit(l, name, all, "sip_"+name)
 	}
 	inherit(l, "proxy", l, "registrar")

@@ -1,0 +1,446 @@
+package plugins
+
+import (
+	"bytes"
+	"cmp"
+	"embed"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"ledgerline/adapters/plugins/wire"
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+//go:embed builtin/*/*.yaml builtin/*/*.csv builtin/*/*.tmpl
+var builtin embed.FS
+
+// Builtin is the packages that come with the program, one directory each.
+func Builtin() fs.FS {
+	sub, err := fs.Sub(builtin, "builtin")
+	if err != nil {
+		panic("plugins: " + err.Error())
+	}
+	return sub
+}
+
+// ErrPackage: a package is damaged or says what it must not. The text names file and rule.
+var ErrPackage = errors.New("bad plugin package")
+
+// Limits of a package.
+const (
+	maxPackageFile = 1 << 20
+	maxModels      = 4096
+)
+
+// Manifest is plugin.yaml.
+type Manifest struct {
+	Name        string `yaml:"name"`    // "yealink"; a domain id
+	Version     string `yaml:"version"` // "1.0.0"
+	Vendor      string `yaml:"vendor"`  // as phones print it
+	Description string `yaml:"description"`
+	// OUIs are the first six digits of the vendor's MAC addresses.
+	OUIs []string `yaml:"ouis"`
+	// Recognize lists the rules by which a request shows who asks, in order; the first of a kind that matches counts.
+	Recognize []Rule `yaml:"recognize"`
+	// ModelPrefixes are cut off a model's name before it is looked up ("SIP-").
+	ModelPrefixes []string `yaml:"model_prefixes"`
+	// FwLine finds the firmware line, a number, in a firmware version: '^\d+\.(\d+)\.' makes 86 of 66.86.0.15.
+	FwLine string `yaml:"fw_line"`
+	// FwLines are the lines the package knows; another one scores lower in association.
+	FwLines []int     `yaml:"fw_lines"`
+	Files   []FileRow `yaml:"files"`
+	Sync    Sync      `yaml:"sync"`
+	// Repeated are the keys a file may hold more than once by design.
+	Repeated []string `yaml:"repeated"`
+	// Tables are vendor words by neutral ones, for the template functions table and pick.
+	Tables map[string]map[string]string `yaml:"tables"`
+}
+
+// Rule is one way to recognise a request: exactly one of Path, Query, UserAgent, DHCP is a regular expression
+// with the named groups mac, model, fw, all optional.
+type Rule struct {
+	Path      string `yaml:"path"`
+	Query     string `yaml:"query"`
+	UserAgent string `yaml:"user_agent"`
+	DHCP      string `yaml:"dhcp"` // vendor class, option 60
+	// File is the name in the file table the path stands for, with the macros of FileRow.Path and, for the groups
+	// of the expression, {1} {2} …; the path itself when empty.
+	File string `yaml:"file"`
+	// OUI: the rule counts only when the MAC is the vendor's; for names many vendors use.
+	OUI bool `yaml:"oui"`
+	// Model is the model such a request shows, when the expression has no group for it.
+	Model string `yaml:"model"`
+}
+
+// FileRow is one file a phone may fetch.
+type FileRow struct {
+	// Path has macros: {mac} {MAC} {mac:} {id} {model} {MODEL} {lower model}, or {x} for the column x of models.csv.
+	Path     string   `yaml:"path"`
+	Aliases  []string `yaml:"aliases"`
+	Template string   `yaml:"template"`
+	// When is a template; the file exists when it yields anything but blanks. Empty means always.
+	When        string `yaml:"when"`
+	ContentType string `yaml:"content_type"`
+	// Format chooses the escaper and the parser: see wire.Formats.
+	Format string `yaml:"format"`
+	// Role: device files hold what is configured, guest files take their place for a phone nobody has
+	// configured, common and boot files are there for both.
+	Role string `yaml:"role"`
+}
+
+// Sync says how a phone is told to fetch again.
+type Sync struct {
+	Method string `yaml:"method"` // "sip-notify"
+	Event  string `yaml:"event"`  // "check-sync"
+	Reboot string `yaml:"reboot"` // the Event that makes it restart as well
+}
+
+// Model is one row of models.csv.
+type Model struct {
+	Name       string
+	Aliases    []string
+	Accounts   int // SIP accounts
+	Keys       int // programmable keys of the phone itself
+	ExpModules int // expansion modules it can carry
+	ExpKeys    int // keys of one module
+	// Columns are the row's further columns by name.
+	Columns map[string]string
+}
+
+// Image is one firmware image of firmware.yaml.
+type Image struct {
+	Version string   `yaml:"version"`
+	Models  []string `yaml:"models"`
+	URL     string   `yaml:"url"`
+	SHA256  string   `yaml:"sha256"`
+	Size    int64    `yaml:"size"`
+	Target  string   `yaml:"target"` // name phones ask it under
+}
+
+// Package is one loaded plugin. Read-only, safe for concurrent use.
+type Package struct {
+	Manifest
+	Models   []Model
+	Firmware []Image
+
+	models  map[string]*Model
+	unknown *Model
+	rules   []compiledRule
+	fwLine  *regexp.Regexp
+	ouis    map[string]bool
+	pool    *templatePool
+}
+
+// Ref is name and version.
+func (p *Package) Ref() commands.PluginRef {
+	return commands.PluginRef{Name: p.Name, Version: p.Version}
+}
+
+// Set is a number of loaded packages. Safe for concurrent use.
+type Set struct {
+	packages []*Package // by name, then by version, newest last
+}
+
+// Load reads every package in fsys: a directory with a plugin.yaml, at the root of an fs or one level below.
+// The same name may come in several versions; the same version twice is an error, as is any damage (ErrPackage).
+func Load(fsys ...fs.FS) (*Set, error) {
+	s := &Set{}
+	for _, f := range fsys {
+		dirs, err := fs.Glob(f, "*/plugin.yaml")
+		if err != nil {
+			return nil, fmt.Errorf("list plugins: %w", err)
+		}
+		if _, err := fs.Stat(f, "plugin.yaml"); err == nil {
+			dirs = append(dirs, "plugin.yaml")
+		}
+		for _, d := range dirs {
+			p, err := loadPackage(f, path.Dir(d))
+			if err != nil {
+				return nil, fmt.Errorf("load plugin %s: %w", path.Dir(d), err)
+			}
+			s.packages = append(s.packages, p)
+		}
+	}
+	slices.SortFunc(s.packages, func(a, b *Package) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), compareVersions(a.Version, b.Version))
+	})
+	for i := 1; i < len(s.packages); i++ {
+		if s.packages[i].Ref() == s.packages[i-1].Ref() {
+			return nil, fmt.Errorf("%w: %s %s is there twice", ErrPackage, s.packages[i].Name, s.packages[i].Version)
+		}
+	}
+	return s, nil
+}
+
+// Packages lists what is loaded, by name and version.
+func (s *Set) Packages() []*Package { return slices.Clone(s.packages) }
+
+// Package finds one; an empty version means the newest.
+func (s *Set) Package(ref commands.PluginRef) (*Package, error) {
+	for _, p := range slices.Backward(s.packages) {
+		if p.Name == ref.Name && (ref.Version == "" || p.Version == ref.Version) {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("plugin %q %q: %w", ref.Name, ref.Version, commands.ErrNoPlugin)
+}
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrPackage}, args...)...)
+}
+
+func loadPackage(fsys fs.FS, dir string) (*Package, error) {
+	p := &Package{models: map[string]*Model{}, ouis: map[string]bool{}}
+	if err := readYAML(fsys, path.Join(dir, "plugin.yaml"), &p.Manifest); err != nil {
+		return nil, err
+	}
+	if err := p.checkManifest(); err != nil {
+		return nil, err
+	}
+	if err := p.readModels(fsys, path.Join(dir, "models.csv")); err != nil {
+		return nil, err
+	}
+	var firmware struct {
+		Images []Image `yaml:"images"`
+	}
+	if err := readYAML(fsys, path.Join(dir, "firmware.yaml"), &firmware); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	p.Firmware = firmware.Images
+	names, err := fs.Glob(fsys, path.Join(dir, "*.tmpl"))
+	if err != nil {
+		return nil, err
+	}
+	texts := map[string]string{}
+	for _, name := range names {
+		b, err := readFile(fsys, name)
+		if err != nil {
+			return nil, err
+		}
+		texts[path.Base(name)] = string(b)
+	}
+	p.pool, err = compileTemplates(p, texts)
+	return p, err
+}
+
+func readFile(fsys fs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPackageFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxPackageFile {
+		return nil, bad("%s is larger than %d bytes", name, maxPackageFile)
+	}
+	return b, nil
+}
+
+func readYAML(fsys fs.FS, name string, into any) error {
+	b, err := readFile(fsys, name)
+	if err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(into); err != nil {
+		return bad("%s: %v", name, err)
+	}
+	return nil
+}
+
+var roles = []string{"device", "common", "boot", "guest"}
+
+func (p *Package) checkManifest() error {
+	switch {
+	case domain.CheckID(p.Name) != nil:
+		return bad("name %q %v", p.Name, domain.ErrBadID)
+	case !isVersion(p.Version):
+		return bad("version %q must be like 1.0.0", p.Version)
+	case p.Vendor == "":
+		return bad("vendor is missing")
+	case len(p.Files) == 0:
+		return bad("files is empty")
+	}
+	for _, o := range p.OUIs {
+		if m, err := domain.ParseMAC(o + "000001"); err != nil || m.OUI() != o {
+			return bad("oui %q must be six lower-case hex digits", o)
+		}
+		p.ouis[o] = true
+	}
+	for i, f := range p.Files {
+		switch {
+		case !slices.Contains(roles, f.Role):
+			return bad("files[%d]: role %q must be one of %s", i, f.Role, strings.Join(roles, ", "))
+		case !slices.Contains(wire.Formats(), f.Format):
+			return bad("files[%d]: format %q must be one of %s", i, f.Format, strings.Join(wire.Formats(), ", "))
+		case !fs.ValidPath(f.Path) || f.ContentType == "":
+			return bad("files[%d]: path and content_type are needed", i)
+		}
+	}
+	if p.FwLine != "" {
+		re, err := regexp.Compile(p.FwLine)
+		if err != nil || re.NumSubexp() != 1 {
+			return bad("fw_line must be a regular expression with one group")
+		}
+		p.fwLine = re
+	}
+	return p.compileRules()
+}
+
+func isVersion(v string) bool {
+	f := strings.Split(v, ".")
+	return len(f) == 3 && !slices.ContainsFunc(f, func(s string) bool {
+		n, err := strconv.Atoi(s)
+		return err != nil || n < 0 || strconv.Itoa(n) != s
+	})
+}
+
+func compareVersions(a, b string) int {
+	fa, fb := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(fa), len(fb)) {
+		na, _ := strconv.Atoi(fa[i])
+		nb, _ := strconv.Atoi(fb[i])
+		if c := cmp.Compare(na, nb); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(fa), len(fb))
+}
+
+// readModels reads models.csv: a header with at least model, then a row per model; the row "*" stands for models
+// the table does not know.
+func (p *Package) readModels(fsys fs.FS, name string) error {
+	b, err := readFile(fsys, name)
+	if err != nil {
+		return err
+	}
+	r := csv.NewReader(bytes.NewReader(b))
+	r.Comment = '#'
+	r.TrimLeadingSpace = true
+	rows, err := r.ReadAll()
+	if err != nil || len(rows) < 2 || len(rows) > maxModels {
+		return bad("models.csv must have a header and 1 to %d rows: %v", maxModels, err)
+	}
+	for i, row := range rows[1:] {
+		m, err := readModel(rows[0], row)
+		if err != nil {
+			return bad("models.csv row %d: %v", i+1, err)
+		}
+		p.Models = append(p.Models, m)
+	}
+	for i := range p.Models {
+		m := &p.Models[i]
+		if m.Name == "*" {
+			p.unknown = m
+			continue
+		}
+		for _, n := range append([]string{m.Name}, m.Aliases...) {
+			if _, twice := p.models[p.fold(n)]; twice {
+				return bad("models.csv: %s is there twice", n)
+			}
+			p.models[p.fold(n)] = m
+		}
+	}
+	if p.unknown == nil {
+		return bad(`models.csv must have a row "*" for unknown models`)
+	}
+	p.Models = slices.DeleteFunc(slices.Clone(p.Models), func(m Model) bool { return m.Name == "*" })
+	return nil
+}
+
+func readModel(header, row []string) (Model, error) {
+	m := Model{Columns: map[string]string{}}
+	counts := map[string]*int{"accounts": &m.Accounts, "keys": &m.Keys, "exp_modules": &m.ExpModules, "exp_keys": &m.ExpKeys}
+	for i, col := range header {
+		v := strings.TrimSpace(row[i])
+		switch {
+		case col == "model":
+			m.Name = v
+		case col == "aliases":
+			m.Aliases = strings.Fields(strings.ReplaceAll(v, "|", " "))
+		case counts[col] != nil:
+			n, err := strconv.Atoi(cmp.Or(v, "0"))
+			if err != nil || n < 0 || n > 4096 {
+				return m, fmt.Errorf("%s must be a number from 0 to 4096", col)
+			}
+			*counts[col] = n
+		default:
+			m.Columns[col] = v
+		}
+	}
+	if m.Name == "" {
+		return m, errors.New("model is empty")
+	}
+	return m, nil
+}
+
+// fold makes one spelling of a model's name.
+func (p *Package) fold(name string) string {
+	for _, prefix := range p.ModelPrefixes {
+		if len(name) > len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+			name = name[len(prefix):]
+			break
+		}
+	}
+	return strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToUpper(name))
+}
+
+// Model finds the row of a model's name; known is false for the row "*", which then bears the name asked for.
+func (p *Package) Model(name string) (m Model, known bool) {
+	if row := p.models[p.fold(name)]; row != nil {
+		return *row, true
+	}
+	m = *p.unknown
+	m.Name = name
+	return m, false
+}
+
+// FirmwareLine is the firmware line of a version, 0 when it shows none.
+func (p *Package) FirmwareLine(version string) int {
+	if p.fwLine == nil {
+		return 0
+	}
+	f := p.fwLine.FindStringSubmatch(version)
+	if f == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
+}
+
+// FormatsOf lists the formats the file table gives a rendered path or alias, for whoever reads files back.
+func (p *Package) FormatsOf(path string) []string {
+	var out []string
+	for _, row := range p.Files {
+		for _, name := range append([]string{row.Path}, row.Aliases...) {
+			if matchesMacros(name, path) && !slices.Contains(out, row.Format) {
+				out = append(out, row.Format)
+			}
+		}
+	}
+	return out
+}
+
+var macro = regexp.MustCompile(`\\\{[^{}]+\\\}`)
+
+// matchesMacros tells whether path may be what the macros of name expand to.
+func matchesMacros(name, path string) bool {
+	pattern := macro.ReplaceAllString(regexp.QuoteMeta(name), "[^/]*")
+	ok, err := regexp.MatchString("^"+pattern+"$", path)
+	return err == nil && ok
+}
