@@ -232,7 +232,7 @@ func (r *run) escape(v any) (string, error) {
 func (r *run) pick(setting, name, key string) string {
 	word, ok := r.view.pkg.Tables[name][key]
 	if !ok && key != "" {
-		r.view.warn(setting, fmt.Sprintf("the %s has no %s; it is left out", r.view.title(), key))
+		r.view.warn(setting, fmt.Sprintf("the %s has nothing for %q; it is left out", r.view.title(), key))
 	}
 	return word
 }

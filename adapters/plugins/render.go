@@ -470,11 +470,9 @@ var switches = map[string]string{"dns_": "dns_enabled", "ntp_": "ntp_enabled", "
 func (v *view) warnUnread(given domain.Settings) {
 	for _, path := range given.Paths() {
 		top, rest, nested := strings.Cut(path, ".")
-		value := given.Get(path)
-		m, isMap := value.(map[string]any)
 		switch {
-		case value == nil || value == "" || isMap && len(m) == 0, derived[top], strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
-			top == "funckeys", v.read[path], v.idle(top), top == "protocol" && value == "SIP":
+		case isEmpty(given.Get(path)), derived[top], v.readByLines(path), strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
+			top == "funckeys", v.read[path], v.idle(top), top == "protocol" && given[top] == "SIP":
 			continue
 		case top == "sip_lines" && nested:
 			n, _, _ := strings.Cut(rest, ".")
@@ -484,6 +482,34 @@ func (v *view) warnUnread(given domain.Settings) {
 		}
 		v.warn(path, fmt.Sprintf("the %s does not have this setting; it is left out", v.title()))
 	}
+}
+
+func isEmpty(v any) bool {
+	m, isMap := v.(map[string]any)
+	l, isList := v.([]any)
+	return v == nil || v == "" || isMap && len(m) == 0 || isList && len(l) == 0
+}
+
+// readByLines tells whether a setting has reached a line under another name: one for all lines as the line's own, a
+// proxy as the registrar it is by default. Without lines nothing is wished.
+func (v *view) readByLines(path string) bool {
+	if n, key, ok := strings.Cut(strings.TrimPrefix(path, "sip_lines."), "."); ok && strings.HasPrefix(path, "sip_lines.") {
+		return v.read["sip_lines."+n+"."+strings.Replace(key, "proxy", "registrar", 1)]
+	}
+	key := strings.TrimPrefix(path, "sip_")
+	if path == "exten_voicemail" {
+		key = "voicemail"
+	}
+	shared := path != key || path == "codecs" || path == "dial_plan" || path == "ringtone"
+	used := false
+	for _, l := range v.Lines {
+		used = used || l.Used
+		prefix := "sip_lines." + strconv.Itoa(l.N) + "."
+		if shared && (v.read[prefix+key] || v.read[prefix+strings.Replace(key, "proxy", "registrar", 1)]) {
+			return true
+		}
+	}
+	return shared && !used
 }
 
 // idle tells whether the switch of a setting is off.
