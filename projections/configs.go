@@ -59,6 +59,8 @@ type configDoc struct {
 	Revision    domain.Revision
 	Position    domain.Position
 	Outdated    bool
+
+	size int // about, in bytes of JSON
 }
 
 type configProjection struct{ schema Schema }
@@ -69,9 +71,10 @@ var configs = &configProjection{Schema{
 	Indexes: []string{"CREATE INDEX config_inputs_stream ON config_inputs (stream, owner, revision)"},
 	Linked:  []LinkSchema{{"config_inputs", []string{"stream TEXT NOT NULL", "revision INTEGER NOT NULL"}}},
 	Decode: func(doc []byte) (any, error) {
-		d := new(configDoc)
+		d := &configDoc{size: len(doc)}
 		return d, json.Unmarshal(doc, d)
 	},
+	Size: func(row any) int { return row.(*configDoc).size },
 	Values: func(_ string, row any) []any {
 		d := row.(*configDoc)
 		return []any{flag(d.Config.Guest), int64(d.Revision)}
@@ -98,7 +101,7 @@ func (p *configProjection) Apply(tx Tx, f *Fact) error {
 	key := f.Stream.ID()
 	switch e := f.Event.(type) {
 	case domain.DeviceConfigRegenerated:
-		tx.Put(&p.schema, key, &configDoc{Config: e, GeneratedAt: f.At, Revision: f.Revision, Position: f.Position})
+		tx.Put(&p.schema, key, &configDoc{Config: e, GeneratedAt: f.At, Revision: f.Revision, Position: f.Position, size: 200 + len(f.Data)})
 	case domain.DeviceReset, domain.DeviceReplaced, domain.DeviceDeleted:
 		tx.Delete(&p.schema, key)
 	case domain.DeviceAssigned:

@@ -19,9 +19,7 @@ package projections
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"time"
 
@@ -42,16 +40,7 @@ type Fact struct {
 // NewFact decodes r.
 func NewFact(r domain.Recorded) Fact {
 	f := Fact{Recorded: r, Category: r.Stream.Category()}
-	var meta struct {
-		TenantID   domain.TenantID `json:"tenant_id"`
-		RecordedAt time.Time       `json:"recorded_at"`
-	}
-	if len(r.Metadata) > 0 {
-		if err := json.Unmarshal(r.Metadata, &meta); err != nil {
-			f.Err = fmt.Errorf("metadata of event %d of %s: %w", r.Revision, r.Stream, err)
-		}
-	}
-	f.TenantID, f.At = meta.TenantID, meta.RecordedAt.UTC()
+	f.Err = f.readMeta()
 	e, err := r.Event()
 	if err != nil {
 		f.Err, e = err, domain.Unknown{Type: r.Type, Data: r.Data}

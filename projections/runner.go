@@ -341,9 +341,14 @@ func (r *Runner) damaged() {
 // update folds what g does not hold yet of facts into it, in one transaction, and returns that part.
 func (r *Runner) update(ctx context.Context, g Generation, facts []Fact) ([]Fact, error) {
 	mark := g.Mark()
-	for len(facts) > 0 && !mark.Position.Before(facts[0].Position) {
-		facts = facts[1:]
-	}
+	last := mark.Position
+	facts = slices.DeleteFunc(facts, func(f Fact) bool {
+		if !last.Before(f.Position) {
+			return true
+		}
+		last = f.Position
+		return false
+	})
 	if len(facts) == 0 {
 		return nil, nil
 	}

@@ -23,6 +23,8 @@ type Schema struct {
 	// for each of Linked its rows without the owner's key.
 	Decode func(doc []byte) (any, error)
 	Values func(key string, row any) []any
+	// Size is about how many bytes of JSON the row has; it bounds what is kept in memory.
+	Size   func(row any) int
 	Linked []LinkSchema
 	Links  func(key string, row any) [][][]any
 }
@@ -89,6 +91,8 @@ type Doc[S domain.State[S]] struct {
 	// Instants a state does not keep; zero for most nouns.
 	AssignedAt  time.Time `json:",omitzero"`
 	DeliveredAt time.Time `json:",omitzero"`
+
+	size int // of the largest event folded in, and of the document read
 }
 
 // noun is the projection of one category of streams: one row per stream, under the stream's id.
@@ -104,9 +108,10 @@ func newNoun[S domain.State[S]](category, table string, version int, columns []s
 	n := &noun[S]{name: table, category: category, version: version}
 	n.schema = &Schema{Name: table, Columns: columns, Indexes: indexes,
 		Decode: func(doc []byte) (any, error) {
-			d := new(Doc[S])
+			d := &Doc[S]{size: len(doc)}
 			return d, json.Unmarshal(doc, d)
 		},
+		Size:   func(row any) int { return row.(*Doc[S]).size },
 		Values: func(key string, row any) []any { return values(key, row.(*Doc[S])) },
 	}
 	return n
@@ -129,6 +134,7 @@ func (n *noun[S]) Apply(tx Tx, f *Fact) error {
 	if d == nil {
 		d = &Doc[S]{Created: f.Position, Head: Head{CreatedAt: f.At}}
 	}
+	d.size = max(d.size, 600+len(f.Data))
 	before := d.State
 	d.State = d.State.Apply(f.Event)
 	d.Head.Revision, d.Head.Position, d.Head.UpdatedAt = f.Revision, f.Position, f.At

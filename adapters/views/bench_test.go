@@ -80,7 +80,10 @@ func BenchmarkScan(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	if err := sqlitex.ExecuteScript(conn, "CREATE TABLE e (n INTEGER PRIMARY KEY, stream TEXT, revision INTEGER, id BLOB, type TEXT, data BLOB, meta BLOB); BEGIN", nil); err != nil {
+	if err := sqlitex.ExecuteScript(conn, "CREATE TABLE e (n INTEGER PRIMARY KEY, stream TEXT, revision INTEGER, id BLOB, type TEXT, data BLOB, meta BLOB)", nil); err != nil {
+		b.Fatal(err)
+	}
+	if err := sqlitex.ExecuteTransient(conn, "BEGIN", nil); err != nil {
 		b.Fatal(err)
 	}
 	for r := range log.ReadAll(b.Context(), domain.Position{}) {

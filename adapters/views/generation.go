@@ -61,7 +61,7 @@ func buildGeneration(path string, p projections.Plan, o Options) (*generation, e
 	if err := g.insertMeta(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	g.rows = newRows(conn, p, 4*o.CacheBytes)
+	g.rows = newRows(conn, p, 8*o.CacheBytes, true)
 	return g, nil
 }
 
@@ -111,7 +111,7 @@ func (g *generation) connect() (err error) {
 	if g.pool, err = newPool(g.path, g.opts.Readers); err != nil {
 		return err
 	}
-	g.rows = newRows(g.conn, g.plan, g.opts.CacheBytes)
+	g.rows = newRows(g.conn, g.plan, g.opts.CacheBytes, false)
 	return nil
 }
 
@@ -168,7 +168,7 @@ func (g *generation) check() error {
 	return err
 }
 
-// Update folds one batch. While building, rows are written when enough have gathered.
+// Update folds one batch. While building, a row is written when it has grown old.
 func (g *generation) Update(ctx context.Context, fold func(projections.Tx) (projections.Mark, error)) error {
 	if !g.building {
 		if err := run(g.conn, "BEGIN IMMEDIATE"); err != nil {
@@ -176,16 +176,19 @@ func (g *generation) Update(ctx context.Context, fold func(projections.Tx) (proj
 		}
 	}
 	mark, err := fold(g.rows)
-	if err == nil && (!g.building || g.rows.full()) {
-		err = g.rows.flush()
-	}
 	if !g.building {
+		if err == nil {
+			err = g.rows.flush()
+		}
 		if err == nil {
 			err = g.writeMark(mark)
 		}
 		if err == nil {
 			err = run(g.conn, "COMMIT")
 		}
+	}
+	if err == nil {
+		err = g.rows.age()
 	}
 	if err != nil {
 		g.rows.forget()
@@ -194,7 +197,6 @@ func (g *generation) Update(ctx context.Context, fold func(projections.Tx) (proj
 		}
 		return g.translate(err)
 	}
-	g.rows.trim()
 	g.mark = mark
 	return nil
 }

@@ -2,8 +2,11 @@ package views
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/maphash"
 	"reflect"
+	"slices"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -11,20 +14,23 @@ import (
 	"ledgerline/projections"
 )
 
-// rows is the Tx: rows of document tables are decoded once, changed in memory and written back at the
-// flush; rows of plain tables are inserted at once.
+// rows is the Tx: rows of document tables are decoded once, changed in memory and written back; rows of
+// plain tables are inserted at once. What is kept has two ages: a row used becomes young, and when the young
+// fill half the budget the old go and the young grow old. So rows in steady use stay, at no cost per use.
 type rows struct {
 	conn   *sqlite.Conn
-	budget int // bytes of documents kept
-	bytes  int // kept now, as far as their size is known
-	dirty  int // entries changed since the last flush
+	budget int  // bytes of documents kept
+	young  int  // bytes of the young
+	fresh  bool // the file is under construction: a key never written is not in it
 	tables map[*projections.Schema]*table
 }
 
 type table struct {
-	schema *projections.Schema
-	kept   map[string]*entry
-	dirty  []string // keys, in the order they were first changed
+	schema     *projections.Schema
+	young, old map[string]*entry
+	dirty      []*entry            // since the last flush
+	written    map[uint64]struct{} // hashes of the keys ever written, of a file under construction
+	seed       maphash.Seed
 
 	get, put, del, insert, last *sqlite.Stmt
 	links                       []link
@@ -38,6 +44,7 @@ type link struct{ put, del *sqlite.Stmt }
 
 // entry is one row of a document table; row nil means there is none.
 type entry struct {
+	key    string
 	row    any
 	size   int
 	dirty  bool
@@ -47,10 +54,10 @@ type entry struct {
 
 var _ projections.Tx = (*rows)(nil)
 
-func newRows(conn *sqlite.Conn, p projections.Plan, budget int) *rows {
-	r := &rows{conn: conn, budget: budget, tables: make(map[*projections.Schema]*table, len(p.Tables))}
+func newRows(conn *sqlite.Conn, p projections.Plan, budget int, fresh bool) *rows {
+	r := &rows{conn: conn, budget: budget, fresh: fresh, tables: make(map[*projections.Schema]*table, len(p.Tables))}
 	for _, s := range p.Tables {
-		r.tables[s] = &table{schema: s, kept: make(map[string]*entry)}
+		r.tables[s] = &table{schema: s, young: make(map[string]*entry), written: make(map[uint64]struct{}), seed: maphash.MakeSeed()}
 	}
 	return r
 }
@@ -104,55 +111,88 @@ func (r *rows) Get(s *projections.Schema, key string) (any, error) {
 }
 
 func (r *rows) entry(t *table, key string) (*entry, error) {
-	if e := t.kept[key]; e != nil {
+	if e := r.kept(t, key); e != nil {
 		return e, nil
 	}
-	get, err := r.statement(&t.get, "SELECT doc FROM "+t.schema.Name+" WHERE key = ?")
-	if err != nil {
-		return nil, err
-	}
-	defer get.Reset()
-	get.BindText(1, key)
-	found, err := get.Step()
-	if err != nil {
-		return nil, fmt.Errorf("read %s %s: %w", t.schema.Name, key, err)
-	}
-	e := &entry{}
-	if found {
-		doc := []byte(get.ColumnText(0))
-		if e.row, err = t.schema.Decode(doc); err != nil {
-			return nil, fmt.Errorf("%w: row %s of %s: %w", projections.ErrDamagedViews, key, t.schema.Name, err)
-		}
-		e.size, e.inFile = len(doc), true
-		if t.schema.Links != nil {
-			e.stored = t.schema.Links(key, e.row)
+	e := &entry{key: key}
+	if _, written := t.written[maphash.String(t.seed, key)]; !r.fresh || written {
+		if err := r.read(t, e); err != nil {
+			return nil, err
 		}
 	}
-	t.kept[key] = e
-	r.bytes += e.size
+	r.keep(t, e)
 	return e, nil
 }
 
-func (r *rows) Put(s *projections.Schema, key string, row any) {
-	r.set(r.tables[s], key, row)
+// kept is the entry of key if it is kept, and makes it young.
+func (r *rows) kept(t *table, key string) *entry {
+	if e := t.young[key]; e != nil {
+		return e
+	}
+	e := t.old[key]
+	if e != nil {
+		delete(t.old, key)
+		r.keep(t, e)
+	}
+	return e
 }
 
-func (r *rows) Delete(s *projections.Schema, key string) {
-	r.set(r.tables[s], key, nil)
+func (r *rows) keep(t *table, e *entry) {
+	const overhead = 256
+	t.young[e.key] = e
+	r.young += overhead + e.size
 }
+
+func (r *rows) read(t *table, e *entry) error {
+	get, err := r.statement(&t.get, "SELECT doc FROM "+t.schema.Name+" WHERE key = ?")
+	if err != nil {
+		return err
+	}
+	defer get.Reset()
+	get.BindText(1, e.key)
+	found, err := get.Step()
+	if err != nil {
+		return fmt.Errorf("read %s %s: %w", t.schema.Name, e.key, err)
+	}
+	if !found {
+		return nil
+	}
+	doc := []byte(get.ColumnText(0))
+	if e.row, err = t.schema.Decode(doc); err != nil {
+		return fmt.Errorf("%w: row %s of %s: %w", projections.ErrDamagedViews, e.key, t.schema.Name, err)
+	}
+	e.size, e.inFile = len(doc), true
+	if t.schema.Links != nil {
+		e.stored = t.schema.Links(e.key, e.row)
+	}
+	return nil
+}
+
+func (r *rows) Put(s *projections.Schema, key string, row any) { r.set(r.tables[s], key, row) }
+
+func (r *rows) Delete(s *projections.Schema, key string) { r.set(r.tables[s], key, nil) }
 
 func (r *rows) set(t *table, key string, row any) {
-	e := t.kept[key]
+	e := r.kept(t, key)
 	if e == nil {
-		// Not read before: whether the file has it is not known, so its links must be taken away.
-		e = &entry{inFile: true, stored: unknownLinks}
-		t.kept[key] = e
+		e = &entry{key: key}
+		if _, written := t.written[maphash.String(t.seed, key)]; !r.fresh || written {
+			// Whether the file has it is not known, so it is deleted as if it had, its links too.
+			e.inFile, e.stored = true, unknownLinks
+		}
+		r.keep(t, e)
 	}
 	e.row = row
+	if row != nil && t.schema.Size != nil {
+		size := t.schema.Size(row)
+		r.young += size - e.size
+		e.size = size
+	}
 	if !e.dirty {
 		e.dirty = true
-		t.dirty = append(t.dirty, key)
-		r.dirty++
+		if !r.fresh {
+			t.dirty = append(t.dirty, e)
+		}
 	}
 }
 
@@ -203,28 +243,70 @@ func (r *rows) Last(s *projections.Schema, column string) (key, value int64, err
 	return t.lastKey, t.lastValue, nil
 }
 
-// full tells whether a generation under construction should write what has gathered.
-func (r *rows) full() bool { return r.dirty > maxDirty || r.bytes > r.budget }
-
-// maxDirty is how many changed rows a rebuild gathers before it writes them.
-const maxDirty = 16384
-
-// flush writes back the changed rows.
+// flush writes every changed row.
 func (r *rows) flush() error {
 	for _, t := range r.tables {
-		for _, key := range t.dirty {
-			if err := r.write(t, key, t.kept[key]); err != nil {
-				return fmt.Errorf("write %s %s: %w", t.schema.Name, key, err)
+		for _, e := range t.dirty {
+			if err := r.write(t, e); err != nil {
+				return err
 			}
 		}
 		t.dirty = t.dirty[:0]
+		if r.fresh {
+			if err := errors.Join(r.writeAll(t, t.old), r.writeAll(t, t.young)); err != nil {
+				return err
+			}
+		}
 	}
-	r.dirty = 0
 	return nil
 }
 
-func (r *rows) write(t *table, key string, e *entry) error {
+// writeAll writes the changed ones of a file under construction, by key: neighbours share pages.
+func (r *rows) writeAll(t *table, entries map[string]*entry) error {
+	var changed []*entry
+	for _, e := range entries {
+		if e.dirty {
+			changed = append(changed, e)
+		}
+	}
+	slices.SortFunc(changed, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
+	for _, e := range changed {
+		if err := r.write(t, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// age lets the old go and the young grow old, when the young fill half the budget.
+func (r *rows) age() error {
+	if r.young <= r.budget/2 {
+		return nil
+	}
+	for _, t := range r.tables {
+		if r.fresh {
+			if err := r.writeAll(t, t.old); err != nil {
+				return err
+			}
+		}
+		t.old, t.young = t.young, make(map[string]*entry)
+	}
+	r.young = 0
+	return nil
+}
+
+func (r *rows) write(t *table, e *entry) error {
+	if err := r.writeRow(t, e.key, e); err != nil {
+		return fmt.Errorf("write %s %s: %w", t.schema.Name, e.key, err)
+	}
+	return nil
+}
+
+func (r *rows) writeRow(t *table, key string, e *entry) error {
 	e.dirty = false
+	if r.fresh {
+		t.written[maphash.String(t.seed, key)] = struct{}{}
+	}
 	var links [][][]any
 	if e.row == nil {
 		if e.inFile {
@@ -236,7 +318,6 @@ func (r *rows) write(t *table, key string, e *entry) error {
 				return err
 			}
 		}
-		e.size = 0
 	} else {
 		doc, err := json.Marshal(e.row)
 		if err != nil {
@@ -250,8 +331,6 @@ func (r *rows) write(t *table, key string, e *entry) error {
 		if err := exec(put, t.values...); err != nil {
 			return err
 		}
-		r.bytes += len(doc) - e.size
-		e.size = len(doc)
 		if t.schema.Links != nil {
 			links = t.schema.Links(key, e.row)
 		}
@@ -321,32 +400,8 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",
 // forget drops everything kept: after a failed batch the rows in memory are not those of the file.
 func (r *rows) forget() {
 	for _, t := range r.tables {
-		clear(t.kept)
-		t.dirty, t.lastKnown = t.dirty[:0], false
+		t.young, t.old = make(map[string]*entry), nil
+		t.dirty, t.lastKnown = nil, false
 	}
-	r.bytes, r.dirty = 0, 0
-}
-
-// trim keeps what is remembered within the budget, dropping clean rows in no particular order.
-func (r *rows) trim() {
-	const rowOverhead = 200
-	n := 0
-	for _, t := range r.tables {
-		n += len(t.kept)
-	}
-	if r.bytes+n*rowOverhead <= r.budget {
-		return
-	}
-	for _, t := range r.tables {
-		for key, e := range t.kept {
-			if r.bytes+n*rowOverhead <= r.budget/2 {
-				return
-			}
-			if !e.dirty {
-				delete(t.kept, key)
-				r.bytes -= e.size
-				n--
-			}
-		}
-	}
+	r.young = 0
 }

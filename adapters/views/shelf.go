@@ -64,18 +64,23 @@ func (s *Shelf) clear() {
 	clear(s.tenants)
 }
 
-// forget drops a device's row, and the row any other device has under the same MAC: which of several
-// carries it now is for the next query to say.
+// forget drops a device's row, and the row another device has under the same MAC: which of several carries
+// it now is for the next query to say. A device named by its MAC tells which that is; for one with a name of
+// its own that is not kept, every MAC must be asked anew.
 func (s *Shelf) forget(id domain.DeviceID) {
+	n, kept := s.names[id]
+	delete(s.names, id)
+	delete(s.byHash, n.hash)
 	base, _ := id.Life()
-	for _, d := range []domain.DeviceID{id, base} {
-		if n, ok := s.names[d]; ok {
-			delete(s.byMAC, n.mac)
-			delete(s.byHash, n.hash)
-			delete(s.names, d)
-		}
+	mac, err := domain.ParseMAC(string(base))
+	switch {
+	case kept:
+		delete(s.byMAC, n.mac)
+	case err == nil:
+		delete(s.byMAC, mac)
+	default:
+		clear(s.byMAC)
 	}
-	delete(s.byMAC, domain.MAC(base))
 }
 
 // Changed is closed at the next commit.
@@ -191,4 +196,6 @@ func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, 
 func (s *Shelf) Stale(inputs []domain.Input) bool { return s.Runner.Freshness().Stale(inputs) }
 
 // WaitFor returns when the views have caught up with at, or with ctx's error.
-func (s *Shelf) WaitFor(ctx context.Context, at domain.Position) error { return s.Runner.WaitFor(ctx, at) }
+func (s *Shelf) WaitFor(ctx context.Context, at domain.Position) error {
+	return s.Runner.WaitFor(ctx, at)
+}

@@ -3,8 +3,8 @@
 //
 // Why a file per generation: a rebuild fills a new file while the old one is being read, and the swap is
 // one pointer; the newest file marked complete is the one to open, so a crash at any moment leaves either.
-// Why rows are written back: folding in memory and writing each changed row once per transaction (once per
-// some megabytes during a rebuild, indexes last) is several times faster than one statement per event.
+// Why rows are written back: folding in memory and writing each changed row once per transaction (during a rebuild
+// when it has not been used for a while, indexes last) is several times faster than one statement per event.
 //
 // What always holds: rows and mark commit in one transaction; readers have connections of their own and
 // see whole commits; secrets are only ever here in their sealed form. A damaged file is never repaired.
@@ -39,7 +39,7 @@ type Options struct {
 	// Readers is how many queries run side by side; 0 means 4.
 	Readers int
 	// CacheBytes bounds the rows kept decoded between transactions, as JSON bytes (about a quarter of what
-	// they take in memory); 0 means 4 MiB. A rebuild takes four times as much.
+	// they take in memory); 0 means 4 MiB. A rebuild takes eight times as much.
 	CacheBytes int
 }
 

@@ -67,10 +67,13 @@ func (w *World) next(prefix string) string {
 	return fmt.Sprintf("%s%06x", prefix, w.n)
 }
 
-// pick returns one of several, nil if there is none.
+// pick returns one of several, nil if there is none; mostly one of the latest, as in life.
 func pick[T any](w *World, of []*T) *T {
 	if len(of) == 0 {
 		return nil
+	}
+	if older := len(of) - 200; older > 0 && w.Choose(8) > 0 {
+		of = of[older:]
 	}
 	return of[w.Choose(len(of))]
 }
