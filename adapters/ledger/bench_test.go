@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -151,5 +153,46 @@ func BenchmarkReadStream(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// BenchmarkOpen opens and closes a ledger of a million events (LEDGERLINE_BENCH_EVENTS for another number).
+func BenchmarkOpen(b *testing.B) {
+	events := 1_000_000
+	if n, err := strconv.Atoi(os.Getenv("LEDGERLINE_BENCH_EVENTS")); err == nil {
+		events = n
+	}
+	dir := b.TempDir()
+	l, err := ledger.Open(b.Context(), ledger.Options{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, l, events)
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l, err := ledger.Open(b.Context(), ledger.Options{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if info, err := os.Stat(filepath.Join(dir, "ledger.db")); err == nil {
+		b.ReportMetric(float64(info.Size())/float64(events), "bytes/event")
+	}
+	if l, err = ledger.Open(b.Context(), ledger.Options{Dir: dir}); err != nil {
+		b.Fatal(err)
+	}
+	begun := time.Now()
+	if _, err := l.Verify(b.Context(), domain.Position{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(events)/time.Since(begun).Seconds(), "verified/s")
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

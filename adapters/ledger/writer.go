@@ -93,6 +93,9 @@ func (l *Ledger) Append(ctx context.Context, stream domain.StreamID, expected do
 	if err := checkAppend(stream, expected, events); err != nil {
 		return domain.Position{}, fmt.Errorf("append to %s: %w", stream, err)
 	}
+	if len(events) == 0 {
+		return domain.Position{}, nil
+	}
 	rows := make([]row, len(events))
 	for i, e := range events {
 		rows[i] = row{e.ID, e.ID.String(), e.Type, payloadOf(e.Metadata), payloadOf(e.Data), sha256.Sum256(e.Metadata), sha256.Sum256(e.Data)}
@@ -396,13 +399,10 @@ func (w *writer) judge(r *request) (domain.Position, error) {
 		}
 	case h.last:
 	default:
-		if r.expected > h.last || len(r.rows) == 0 {
+		if r.expected > h.last {
 			return domain.Position{}, r.conflict(h)
 		}
 		return w.repeated(r, h, r.expected+1)
-	}
-	if len(r.rows) == 0 {
-		return domain.Position{}, nil
 	}
 	return w.insertAll(r, h)
 }
