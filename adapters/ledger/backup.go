@@ -25,11 +25,11 @@ func (l *Ledger) backup(ctx context.Context, path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return os.ErrExist
 	}
-	part := path + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
 	if err != nil {
 		return err
 	}
+	part := f.Name()
 	defer os.Remove(part)
 	if err := f.Close(); err != nil {
 		return err
@@ -47,7 +47,11 @@ func (l *Ledger) backup(ctx context.Context, path string) error {
 	if f, err = os.Open(part); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close(), os.Link(part, path)); err != nil {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	// Not a hard link, which would never replace a file: backups go to sticks and shares that have none.
+	if err := os.Rename(part, path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

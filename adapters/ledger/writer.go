@@ -43,6 +43,7 @@ type writer struct {
 	heads       map[domain.StreamID]head // lazily loaded; forgotten whole when full or in doubt
 	names       int64                    // the highest sid given out
 	tip, synced mark
+	restarted   time.Time // when the write-ahead log last waited for its readers
 }
 
 // head is the end of one stream.
@@ -576,14 +577,16 @@ func (w *writer) revisionOf(sid int64, id string) (domain.Revision, bool, error)
 // fold moves a long write-ahead log into the file. SQLite would do so by itself, but would keep a failed
 // fsync of the file to itself too.
 func (w *writer) fold() {
-	pages := 0
-	if err := one(w.conn, "pragma wal_checkpoint(noop)", func(s *sqlite.Stmt) { pages = s.ColumnInt(1) }); err != nil {
+	pages, folded := 0, 0
+	err := one(w.conn, "pragma wal_checkpoint(noop)", func(s *sqlite.Stmt) { pages, folded = s.ColumnInt(1), s.ColumnInt(2) })
+	if err != nil {
 		return // it only looks
 	}
 	switch {
-	case pages > hugeWAL:
+	case pages > hugeWAL && time.Since(w.restarted) > idleAfter:
+		w.restarted = time.Now()
 		w.checkpoint("restart")
-	case pages > maxWAL:
+	case pages > maxWAL && pages-folded > maxWAL/4:
 		w.checkpoint("passive")
 	}
 }
