@@ -1,0 +1,383 @@
+package commandstest
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+// world is what the whole log adds up to, through the states of domain.
+type world struct {
+	log *Log
+
+	mu         sync.Mutex
+	at         domain.Position
+	held       bool
+	changed    chan struct{}
+	revisions  map[domain.StreamID]domain.Revision
+	tenants    map[domain.TenantID]domain.Tenant
+	categories map[domain.CategoryID]domain.Category
+	users      map[domain.UserID]domain.User
+	lines      map[domain.LineID]domain.Line
+	created    []domain.LineID // lines in creation order
+	layers     map[domain.LayerID]domain.Layer
+	codes      map[domain.StreamID]domain.Code
+	devices    map[domain.DeviceID]device
+}
+
+// device is one life of a device and its files.
+type device struct {
+	domain.Device
+	assigned domain.Position // of the latest assignment
+	made     time.Time       // of the files; zero when there are none
+	dirty    bool
+}
+
+func newWorld(log *Log) *world {
+	return &world{log: log, changed: make(chan struct{}), revisions: make(map[domain.StreamID]domain.Revision), tenants: make(map[domain.TenantID]domain.Tenant),
+		categories: make(map[domain.CategoryID]domain.Category), users: make(map[domain.UserID]domain.User), lines: make(map[domain.LineID]domain.Line),
+		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device)}
+}
+
+// catchUp folds what the log holds beyond the last call. The caller holds mu.
+func (w *world) catchUp(ctx context.Context) error {
+	if w.held {
+		return nil
+	}
+	before := w.at
+	for r, err := range w.log.ReadAll(ctx, w.at) {
+		if err != nil {
+			return err
+		}
+		e, err := r.Event()
+		if err != nil {
+			return err
+		}
+		m, err := r.Meta()
+		if err != nil {
+			return err
+		}
+		w.apply(r, e, m.RecordedAt)
+		w.at = r.Position
+	}
+	if w.at != before {
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}
+	return nil
+}
+
+func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
+	w.revisions[r.Stream] = r.Revision
+	id := r.Stream.ID()
+	switch r.Stream.Category() {
+	case "tenant":
+		fold(w.tenants, domain.TenantID(id), e)
+	case "category":
+		fold(w.categories, domain.CategoryID(id), e)
+	case "user":
+		fold(w.users, domain.UserID(id), e)
+	case "line":
+		if _, ok := e.(domain.LineDefined); ok {
+			w.created = append(w.created, domain.LineID(id))
+		}
+		fold(w.lines, domain.LineID(id), e)
+	case "layer":
+		fold(w.layers, domain.LayerID(id), e)
+	case "code":
+		fold(w.codes, r.Stream, e)
+	case "device":
+		d := w.devices[domain.DeviceID(id)]
+		d.Device = d.Apply(e)
+		switch e.(type) {
+		case domain.DeviceAssigned:
+			d.assigned, d.dirty = r.Position, true
+		case domain.DeviceConfigRegenerated:
+			d.made, d.dirty = at, false
+		case domain.DeviceReset:
+			d.made, d.dirty, d.Config = time.Time{}, true, domain.DeviceConfigRegenerated{}
+		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated:
+			d.dirty = true
+		}
+		w.devices[domain.DeviceID(id)] = d
+	}
+}
+
+func fold[K comparable, S domain.State[S]](m map[K]S, k K, e domain.Event) { m[k] = m[k].Apply(e) }
+
+// live are the devices that live and that which is true of, by id.
+func (w *world) live(which func(device) bool) []device {
+	var found []device
+	for _, d := range w.devices {
+		if d.Live() == nil && which(d) {
+			found = append(found, d)
+		}
+	}
+	slices.SortFunc(found, func(a, b device) int { return cmp.Compare(a.ID, b.ID) })
+	return found
+}
+
+func ids(list []device) []domain.DeviceID {
+	var out []domain.DeviceID
+	for _, d := range list {
+		out = append(out, d.ID)
+	}
+	return out
+}
+
+// waitFor returns with mu held once the world has caught up with at, or without it and an error.
+func (w *world) waitFor(ctx context.Context, at domain.Position) error {
+	for {
+		grown := w.log.Changed()
+		w.mu.Lock()
+		if err := w.catchUp(ctx); err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		if !w.at.Before(at) {
+			return nil
+		}
+		changed := w.changed
+		w.mu.Unlock()
+		select {
+		case <-grown:
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Candidates is commands.Candidates folded from a Log.
+type Candidates struct{ w *world }
+
+// NewCandidates selects from what stands in log.
+func NewCandidates(log *Log) *Candidates { return &Candidates{newWorld(log)} }
+
+// LinesOfUser implements commands.Candidates.
+func (c *Candidates) LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) (found []domain.LineCandidate, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for _, id := range c.w.created {
+		if l := c.w.lines[id]; l.UserID == user && l.Live() == nil {
+			found = append(found, domain.LineCandidate{Line: id, Devices: ids(c.w.live(func(d device) bool { return d.PositionOf(id) != 0 }))})
+		}
+	}
+	return found, nil
+}
+
+// devices answers the live devices that which is true of.
+func (c *Candidates) devices(ctx context.Context, at domain.Position, which func(device) bool) ([]domain.DeviceID, error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	return ids(c.w.live(which)), nil
+}
+
+// DevicesOfLine implements commands.Candidates.
+func (c *Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
+	return c.devices(ctx, at, func(d device) bool { return d.PositionOf(line) != 0 })
+}
+
+// DevicesAwaiting implements commands.Candidates.
+func (c *Candidates) DevicesAwaiting(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.DeviceID, error) {
+	return c.devices(ctx, at, func(d device) bool { return d.UserID == user && d.Status() == domain.StateAwaitingLine })
+}
+
+// StaleDevices implements commands.Candidates.
+func (c *Candidates) StaleDevices(ctx context.Context, at domain.Position, stream domain.StreamID, rev domain.Revision, after domain.DeviceID, limit int) ([]domain.DeviceID, error) {
+	found, err := c.devices(ctx, at, func(d device) bool {
+		return d.ID > after && slices.ContainsFunc(d.Config.Inputs, func(in domain.Input) bool { return in.Stream == stream && in.Revision < rev })
+	})
+	return found[:min(limit, len(found))], err
+}
+
+// DueCodes implements commands.Candidates.
+func (c *Candidates) DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	var due []domain.Code
+	streams := make(map[domain.CodeID]domain.StreamID)
+	for stream, code := range c.w.codes {
+		if alive(code) && !code.ValidUntil.After(now) {
+			due = append(due, code)
+			streams[code.CodeID] = stream
+		}
+	}
+	slices.SortFunc(due, func(a, b domain.Code) int {
+		return cmp.Or(a.ValidUntil.Compare(b.ValidUntil), cmp.Compare(a.CodeID, b.CodeID))
+	})
+	var refs []domain.CodeRef
+	for _, code := range due[:min(limit, len(due))] {
+		refs = append(refs, domain.CodeRef{ID: code.CodeID, Stream: streams[code.CodeID]})
+	}
+	return refs, nil
+}
+
+// alive tells whether a code has no recorded end yet.
+func alive(c domain.Code) bool { return c.Exists && !c.Expired && !c.Revoked && c.RedeemedBy == "" }
+
+// CodeByID implements commands.Candidates.
+func (c *Candidates) CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (domain.CodeRef, bool, error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return domain.CodeRef{}, false, err
+	}
+	defer c.w.mu.Unlock()
+	for stream, code := range c.w.codes {
+		if code.CodeID == id {
+			return domain.CodeRef{ID: id, Stream: stream}, true, nil
+		}
+	}
+	return domain.CodeRef{}, false, nil
+}
+
+// LiveCodes implements commands.Candidates.
+func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (n int, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return 0, err
+	}
+	defer c.w.mu.Unlock()
+	for _, code := range c.w.codes {
+		if code.Epoch == epoch && alive(code) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// ChildrenOf implements commands.Candidates.
+func (c *Candidates) ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	counts := map[string]int{"devices": len(c.w.live(func(d device) bool { return d.TenantID == tenant }))}
+	for _, l := range c.w.lines {
+		count(counts, "lines", l.TenantID == tenant && l.Live() == nil)
+	}
+	for _, u := range c.w.users {
+		count(counts, "users", u.TenantID == tenant && u.Live(tenant) == nil)
+	}
+	for _, g := range c.w.categories {
+		count(counts, "categories", g.TenantID == tenant && !g.Retired)
+	}
+	for _, l := range c.w.layers {
+		count(counts, "layers", l.TenantID == tenant && l.Exists)
+	}
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	return counts, nil
+}
+
+func count(counts map[string]int, kind string, one bool) {
+	if one {
+		counts[kind]++
+	}
+}
+
+// Shelf is commands.Shelf folded from a Log. It is always up to date, but between Hold and Release.
+type Shelf struct{ w *world }
+
+// NewShelf serves from what stands in log.
+func NewShelf(log *Log) *Shelf { return &Shelf{newWorld(log)} }
+
+// Hold lets the shelf fall behind: it shows the log as it is now until Release.
+func (s *Shelf) Hold() {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	_ = s.w.catchUp(context.Background()) // a log it cannot read shows again on the next look
+	s.w.held = true
+}
+
+// Release lets the shelf catch up again.
+func (s *Shelf) Release() {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.held = false
+	close(s.w.changed)
+	s.w.changed = make(chan struct{})
+}
+
+// look finds the best of the live devices that which is true of.
+func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.Shelved, bool, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if err := s.w.catchUp(ctx); err != nil {
+		return commands.Shelved{}, false, err
+	}
+	found := s.w.live(which)
+	if len(found) == 0 {
+		return commands.Shelved{}, false, nil
+	}
+	d := slices.MaxFunc(found, func(a, b device) int { return a.assigned.Compare(b.assigned) })
+	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
+		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
+		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Delivered: maps.Clone(d.Delivered), Revision: s.w.revisions[d.ID.Stream()],
+		Dirty: d.dirty || d.made.IsZero()}, true, nil
+}
+
+// ByMAC implements commands.Shelf.
+func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bool, error) {
+	return s.look(ctx, func(d device) bool { return mac != "" && d.MAC == mac })
+}
+
+// BySecret implements commands.Shelf.
+func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bool, error) {
+	return s.look(ctx, func(d device) bool { return hash != "" && d.SecretHash == hash })
+}
+
+// TenantByKey implements commands.Shelf.
+func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, bool, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if err := s.w.catchUp(ctx); err != nil {
+		return "", false, err
+	}
+	for id, t := range s.w.tenants {
+		if hash != "" && t.KeyHash == hash && t.Live() == nil {
+			return id, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// Stale implements commands.Shelf.
+func (s *Shelf) Stale(inputs []domain.Input) bool {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	_ = s.w.catchUp(context.Background()) // only of a log that cannot be read, which the next look-up reports
+	return slices.ContainsFunc(inputs, func(in domain.Input) bool {
+		now, known := s.w.revisions[in.Stream]
+		return known && now > in.Revision
+	})
+}
+
+// WaitFor implements commands.Shelf.
+func (s *Shelf) WaitFor(ctx context.Context, at domain.Position) error {
+	if err := s.w.waitFor(ctx, at); err != nil {
+		return err
+	}
+	s.w.mu.Unlock()
+	return nil
+}
+
+// Changed implements commands.Shelf.
+func (s *Shelf) Changed() <-chan struct{} {
+	s.w.mu.Lock()
+	held, changed := s.w.held, s.w.changed
+	s.w.mu.Unlock()
+	if held {
+		return changed
+	}
+	return s.w.log.Changed()
+}
