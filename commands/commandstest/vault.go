@@ -201,6 +201,9 @@ func (b *Blobs) Get(ctx context.Context, subject domain.Subject, mac string) ([]
 	b.mu.Lock()
 	data, ok := b.data[blobKey{subject, mac}]
 	b.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, commands.ErrNoBlob
 	}
