@@ -145,7 +145,7 @@ func (p *Package) recognize(a commands.Asked) (commands.Recognition, int) {
 	}
 	r.Model = p.canonical(r.Model)
 	if file != "" {
-		shown.mac, shown.model = r.MAC, r.Model
+		shown.mac, shown.model = firstMAC(shown.mac, r.MAC), r.Model
 		r.File = expandGroups(file, shown)
 	}
 	return r, score
