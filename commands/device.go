@@ -95,6 +95,12 @@ func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain
 	if in.ID == "" {
 		in.ID = domain.DeviceID(in.MAC)
 	}
+	if mac, err := domain.ParseMAC(string(in.ID)); err == nil {
+		if in.MAC != mac {
+			return "", Outcome{}, &InvalidError{"id", "is a MAC address, but not the device's"}
+		}
+		in.ID = domain.DeviceID(mac)
+	}
 	if _, life := in.ID.Life(); life > 1 {
 		return "", Outcome{}, &InvalidError{"id", "must not end in a dot and a number"}
 	}
@@ -255,7 +261,7 @@ func (s *Service) ConfigureDevice(ctx context.Context, in ConfigureDevice) (Outc
 				return nil, fmt.Errorf("%q: %w", p, domain.ErrLayerParent)
 			}
 		}
-		sealed, err := s.protect(ctx, d.ID.Subject(), settings, d.Settings)
+		sealed, err := protect(ctx, s, d.ID.Subject(), settings, d.Settings)
 		if err != nil {
 			return nil, err
 		}
@@ -440,7 +446,7 @@ func (s *Service) TakeOver(ctx context.Context, in TakeOver) (Outcome, error) {
 			discovered := domain.DeviceDiscovered{DeviceID: id, MAC: mac, DeviceFacts: facts, Added: "operator"}
 			events, d = append(events, discovered), d.Apply(discovered)
 		}
-		settings, err := s.protect(ctx, id.Subject(), clear, nil)
+		settings, err := protect(ctx, s, id.Subject(), clear, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -43,7 +43,7 @@ func (s *Service) DefineLayer(ctx context.Context, in DefineLayer) (domain.Layer
 		if l.Exists {
 			return nil, domain.ErrLayerExists
 		}
-		sealed, err := s.protect(ctx, in.ID.Subject(), settings, nil)
+		sealed, err := protect(ctx, s, in.ID.Subject(), settings, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -82,7 +82,7 @@ func (s *Service) AmendLayer(ctx context.Context, in AmendLayer) (Outcome, error
 		if err := s.checkParents(ctx, in.ID, l.TenantID, in.Parents); err != nil {
 			return nil, err
 		}
-		sealed, err := s.protect(ctx, in.ID.Subject(), settings, l.Settings)
+		sealed, err := protect(ctx, s, in.ID.Subject(), settings, l.Settings)
 		if err != nil {
 			return nil, err
 		}

@@ -9,15 +9,15 @@ import (
 // DefineLine makes a SIP account. An empty ID makes a new one; Settings are further keys of one
 // sip_lines entry (registrar_ip, transport, label …).
 type DefineLine struct {
-	ID           domain.LineID   `json:"id" validate:"omitempty,id"`
-	TenantID     domain.TenantID `json:"tenant_id" validate:"required,id"`
-	UserID       domain.UserID   `json:"user_id" validate:"omitempty,id"`
-	Number       string          `json:"number" validate:"max=64,text"`
-	DisplayName  string          `json:"display_name" validate:"max=200,text"`
-	Username     string          `json:"username" validate:"required,max=128,text"`
-	AuthUsername string          `json:"auth_username" validate:"max=128,text"`
-	Password     string          `json:"password" validate:"required,max=256,text"`
-	Settings     domain.Settings `json:"settings" validate:"-"`
+	ID           domain.LineID       `json:"id" validate:"omitempty,id"`
+	TenantID     domain.TenantID     `json:"tenant_id" validate:"required,id"`
+	UserID       domain.UserID       `json:"user_id" validate:"omitempty,id"`
+	Number       string              `json:"number" validate:"max=64,text"`
+	DisplayName  string              `json:"display_name" validate:"max=200,text"`
+	Username     string              `json:"username" validate:"required,max=128,text"`
+	AuthUsername string              `json:"auth_username" validate:"max=128,text"`
+	Password     string              `json:"password" validate:"required,max=256,text"`
+	Settings     domain.LineSettings `json:"settings" validate:"-"`
 }
 
 // DefineLine answers the line's id. Errors: ErrInvalid, domain.ErrSettings, domain.ErrTenantUnknown,
@@ -26,7 +26,8 @@ func (s *Service) DefineLine(ctx context.Context, in DefineLine) (domain.LineID,
 	if err := check(in); err != nil {
 		return "", Outcome{}, err
 	}
-	if err := checkLineSettings(&in.Settings); err != nil {
+	settings, err := in.Settings.Clean()
+	if err != nil {
 		return "", Outcome{}, err
 	}
 	if err := s.liveTenant(ctx, in.TenantID); err != nil {
@@ -48,7 +49,7 @@ func (s *Service) DefineLine(ctx context.Context, in DefineLine) (domain.LineID,
 		if l.Exists {
 			return nil, domain.ErrLineExists
 		}
-		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, in.Settings)
+		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, settings)
 		if err != nil {
 			return nil, err
 		}
@@ -63,12 +64,12 @@ func (s *Service) DefineLine(ctx context.Context, in DefineLine) (domain.LineID,
 
 // AmendLine describes a line anew, whole, but for its password.
 type AmendLine struct {
-	ID           domain.LineID   `json:"id" validate:"required,id"`
-	Number       string          `json:"number" validate:"max=64,text"`
-	DisplayName  string          `json:"display_name" validate:"max=200,text"`
-	Username     string          `json:"username" validate:"required,max=128,text"`
-	AuthUsername string          `json:"auth_username" validate:"max=128,text"`
-	Settings     domain.Settings `json:"settings" validate:"-"`
+	ID           domain.LineID       `json:"id" validate:"required,id"`
+	Number       string              `json:"number" validate:"max=64,text"`
+	DisplayName  string              `json:"display_name" validate:"max=200,text"`
+	Username     string              `json:"username" validate:"required,max=128,text"`
+	AuthUsername string              `json:"auth_username" validate:"max=128,text"`
+	Settings     domain.LineSettings `json:"settings" validate:"-"`
 }
 
 // AmendLine errors: ErrInvalid, domain.ErrSettings, domain.ErrLineUnknown, domain.ErrLineRemoved, domain.ErrErased.
@@ -76,14 +77,15 @@ func (s *Service) AmendLine(ctx context.Context, in AmendLine) (Outcome, error) 
 	if err := check(in); err != nil {
 		return Outcome{}, err
 	}
-	if err := checkLineSettings(&in.Settings); err != nil {
+	settings, err := in.Settings.Clean()
+	if err != nil {
 		return Outcome{}, err
 	}
 	return decide(ctx, s, in.ID.Stream(), func(l domain.Line) ([]domain.Event, error) {
 		if err := l.Live(); err != nil {
 			return nil, err
 		}
-		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, in.Settings)
+		spec, err := s.lineSpec(ctx, in.ID, l, in.Number, in.DisplayName, in.Username, in.AuthUsername, settings)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +130,7 @@ func (s *Service) RemoveLine(ctx context.Context, in RemoveLine) (Outcome, error
 }
 
 // lineSpec seals a line's names and settings; an unchanged sealed value keeps its seal.
-func (s *Service) lineSpec(ctx context.Context, id domain.LineID, l domain.Line, number, name, username, auth string, settings domain.Settings) (spec domain.LineSpec, err error) {
+func (s *Service) lineSpec(ctx context.Context, id domain.LineID, l domain.Line, number, name, username, auth string, settings domain.LineSettings) (spec domain.LineSpec, err error) {
 	spec.Username, spec.AuthUsername = username, auth
 	if spec.Number, err = s.personal(ctx, id.Subject(), number); err != nil {
 		return spec, err
@@ -136,36 +138,6 @@ func (s *Service) lineSpec(ctx context.Context, id domain.LineID, l domain.Line,
 	if spec.DisplayName, err = s.personal(ctx, id.Subject(), name); err != nil {
 		return spec, err
 	}
-	asLine := func(in domain.Settings) domain.Settings {
-		return domain.Settings{"sip_lines": map[string]any{"1": map[string]any(in)}}
-	}
-	sealed, err := s.protect(ctx, id.Subject(), asLine(settings), asLine(l.Settings))
-	if err != nil {
-		return spec, err
-	}
-	spec.Settings = lineEntry(sealed, "1")
-	return spec, nil
-}
-
-// lineEntry is one entry of sip_lines; nil when it is empty.
-func lineEntry(s domain.Settings, n string) domain.Settings {
-	entry, _ := s.Get("sip_lines." + n).(map[string]any)
-	if len(entry) == 0 {
-		return nil
-	}
-	return domain.Settings(entry)
-}
-
-// checkLineSettings validates and normalises the extra keys of one line.
-func checkLineSettings(in *domain.Settings) error {
-	if len(*in) == 0 {
-		*in = nil
-		return nil
-	}
-	clean, err := domain.Settings{"sip_lines": map[string]any{"1": map[string]any(*in)}}.Clean()
-	if err != nil {
-		return err
-	}
-	*in = lineEntry(clean, "1")
-	return nil
+	spec.Settings, err = protect(ctx, s, id.Subject(), settings, l.Settings)
+	return spec, err
 }

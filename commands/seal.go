@@ -42,9 +42,16 @@ func (s *Service) personal(ctx context.Context, subject domain.Subject, clear st
 	return domain.NewPersonal(subject, clear, fp), err
 }
 
+// tree is settings of a phone or of one line.
+type tree[T any] interface {
+	MapSecrets(fn func(pointer string, v any) (any, error)) (T, error)
+	MapPersonal(fn func(pointer string, v any) (any, error)) (T, error)
+	Get(path string) any
+}
+
 // protect turns the secrets and names in settings a caller sent into sealed values of subject. A secret
 // the caller sends back as "[redacted]" keeps the value it has in before; one unchanged keeps its seal.
-func (s *Service) protect(ctx context.Context, subject domain.Subject, in, before domain.Settings) (domain.Settings, error) {
+func protect[T tree[T]](ctx context.Context, s *Service, subject domain.Subject, in, before T) (T, error) {
 	seal := func(make func(fp, clear string) any) func(string, any) (any, error) {
 		return func(pointer string, v any) (any, error) {
 			clear, err := domain.LeafText(v)
@@ -70,7 +77,7 @@ func (s *Service) protect(ctx context.Context, subject domain.Subject, in, befor
 	}
 	out, err := in.MapSecrets(seal(func(fp, clear string) any { return domain.NewSecret(subject, clear, fp) }))
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	return out.MapPersonal(seal(func(fp, clear string) any { return domain.NewPersonal(subject, clear, fp) }))
 }
@@ -135,6 +142,7 @@ func (s *Service) seal(ctx context.Context, e domain.Event, id uuid.UUID) (domai
 var (
 	sealedType   = reflect.TypeFor[domain.Sealed]()
 	settingsType = reflect.TypeFor[domain.Settings]()
+	lineType     = reflect.TypeFor[domain.LineSettings]()
 )
 
 func (s *Service) sealIn(ctx context.Context, v reflect.Value, at string) error {
@@ -146,11 +154,9 @@ func (s *Service) sealIn(ctx context.Context, v reflect.Value, at string) error 
 		}
 		v.Set(reflect.ValueOf(sealed))
 	case v.Type() == settingsType:
-		settings, err := s.sealSettings(ctx, v.Interface().(domain.Settings), at)
-		if err != nil {
-			return err
-		}
-		v.Set(reflect.ValueOf(settings))
+		return sealTree(ctx, s, v, v.Interface().(domain.Settings), at)
+	case v.Type() == lineType:
+		return sealTree(ctx, s, v, v.Interface().(domain.LineSettings), at)
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
@@ -177,29 +183,30 @@ func jsonName(f reflect.StructField) string {
 	return name
 }
 
-func (s *Service) sealSettings(ctx context.Context, in domain.Settings, at string) (domain.Settings, error) {
-	if in == nil {
-		return nil, nil
+// sealTree seals what protect left pending in settings, and refuses a secret it did not see.
+func sealTree[T tree[T]](ctx context.Context, s *Service, v reflect.Value, in T, at string) error {
+	if v.Len() == 0 {
+		return nil
 	}
-	out, err := in.MapSecrets(func(pointer string, v any) (any, error) {
-		secret, ok := v.(domain.Secret)
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", dotted(pointer), domain.ErrUnsealed)
+	leaf := func(wrap func(domain.Sealed) any) func(string, any) (any, error) {
+		return func(pointer string, v any) (any, error) {
+			pending, ok := sealedOf(v)
+			if !ok {
+				return nil, fmt.Errorf("%s: %w", dotted(pointer), domain.ErrUnsealed)
+			}
+			sealed, err := s.sealOne(ctx, pending, at+pointer)
+			return wrap(sealed), err
 		}
-		sealed, err := s.sealOne(ctx, secret.Sealed, at+pointer)
-		return domain.Secret{Sealed: sealed}, err
-	})
+	}
+	out, err := in.MapSecrets(leaf(func(v domain.Sealed) any { return domain.Secret{Sealed: v} }))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return out.MapPersonal(func(pointer string, v any) (any, error) {
-		personal, ok := v.(domain.Personal)
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", dotted(pointer), domain.ErrUnsealed)
-		}
-		sealed, err := s.sealOne(ctx, personal.Sealed, at+pointer)
-		return domain.Personal{Sealed: sealed}, err
-	})
+	if out, err = out.MapPersonal(leaf(func(v domain.Sealed) any { return domain.Personal{Sealed: v} })); err != nil {
+		return err
+	}
+	v.Set(reflect.ValueOf(out))
+	return nil
 }
 
 func (s *Service) sealOne(ctx context.Context, v domain.Sealed, aad string) (domain.Sealed, error) {

@@ -1,6 +1,10 @@
 package domain
 
-import "errors"
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+)
 
 // LineDefined: a user has a SIP account. Where the account is used is recorded at the devices only.
 type LineDefined struct {
@@ -14,13 +18,70 @@ type LineDefined struct {
 
 // LineSpec is what can be changed of a line without touching its password.
 type LineSpec struct {
-	Number       Personal `json:"number,omitzero"`       // directory number
-	DisplayName  Personal `json:"display_name,omitzero"` // empty: the user's
-	Username     string   `json:"username"`
-	AuthUsername string   `json:"auth_username,omitempty"` // empty: Username
-	// Settings are further keys of one sip_lines entry (registrar_ip, transport, label …).
-	Settings Settings `json:"settings,omitempty"`
+	Number       Personal     `json:"number,omitzero"`       // directory number
+	DisplayName  Personal     `json:"display_name,omitzero"` // empty: the user's
+	Username     string       `json:"username"`
+	AuthUsername string       `json:"auth_username,omitempty"` // empty: Username
+	Settings     LineSettings `json:"settings,omitempty"`
 }
+
+// LineSettings are further keys of one sip_lines entry (registrar_ip, transport, label …), with the schema
+// of such an entry.
+type LineSettings map[string]any
+
+// whole is a Settings with these as its first line.
+func (l LineSettings) whole() Settings {
+	if len(l) == 0 {
+		return nil
+	}
+	return Settings{"sip_lines": map[string]any{"1": map[string]any(l)}}
+}
+
+// lineOf is the first line of a Settings; nil when it has none.
+func lineOf(s Settings) LineSettings {
+	entry, _ := s.Get("sip_lines.1").(map[string]any)
+	if len(entry) == 0 {
+		return nil
+	}
+	return entry
+}
+
+// Clean is Settings.Clean for a line.
+func (l LineSettings) Clean() (LineSettings, error) {
+	s, err := l.whole().Clean()
+	return lineOf(s), err
+}
+
+// MapSecrets is Settings.MapSecrets for a line; pointers begin at the line.
+func (l LineSettings) MapSecrets(fn func(pointer string, v any) (any, error)) (LineSettings, error) {
+	s, err := l.whole().MapSecrets(fromLine(fn))
+	return lineOf(s), err
+}
+
+// MapPersonal is Settings.MapPersonal for a line; pointers begin at the line.
+func (l LineSettings) MapPersonal(fn func(pointer string, v any) (any, error)) (LineSettings, error) {
+	s, err := l.whole().MapPersonal(fromLine(fn))
+	return lineOf(s), err
+}
+
+func fromLine(fn func(string, any) (any, error)) func(string, any) (any, error) {
+	return func(pointer string, v any) (any, error) { return fn(strings.TrimPrefix(pointer, "/sip_lines/1"), v) }
+}
+
+// Get is Settings.Get for a line.
+func (l LineSettings) Get(path string) any { return Settings(l).Get(path) }
+
+// Redacted is Settings.Redacted for a line.
+func (l LineSettings) Redacted() LineSettings { return lineOf(l.whole().Redacted()) }
+
+// Equal is Settings.Equal for lines.
+func (l LineSettings) Equal(m LineSettings) bool { return Settings(l).Equal(Settings(m)) }
+
+// MarshalJSON writes sealed values as Settings does.
+func (l LineSettings) MarshalJSON() ([]byte, error) { return json.Marshal(Settings(l)) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *LineSettings) UnmarshalJSON(b []byte) error { return (*Settings)(l).UnmarshalJSON(b) }
 
 // LineAmended: the line is now as described, whole, but for its password.
 type LineAmended struct{ LineSpec }
