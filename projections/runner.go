@@ -38,7 +38,8 @@ type Change struct {
 type Stats struct {
 	Position domain.Position // what readers see
 	Head     domain.Position // of the log
-	// Lag is how long the oldest event not yet seen by readers has been waiting, at most; 0 when caught up.
+	// Lag is for how long at least an event has stood in the log that readers do not see yet, as far as
+	// calls of Stats have noticed; 0 when caught up.
 	Lag        time.Duration
 	Events     uint64 // applied since the start, rebuilds included
 	Unknown    uint64 // of these, of a type not in the catalogue
@@ -59,13 +60,18 @@ type Runner struct {
 	apply sync.Mutex // one commit, or one change of generation, at a time
 	live  Generation // nil while nothing can be updated; guarded by apply
 
+	// What open found; its own, for it may have to ask the log several times.
+	opened, current bool
+	found           Generation
+
 	mu        sync.Mutex
 	seen      Mark              // of the live generation
 	moved     chan struct{}     // closed when seen changes
 	problems  map[string]string // by what was being done
 	rebuild   chan struct{}     // asks Run for a rebuild
 	rebuilt   chan struct{}     // closed when the next rebuild has been put in place
-	behindAt  time.Time         // since when the log is ahead of seen; zero when caught up
+	behindAt  time.Time         // when Stats first saw seen before behind; zero when it has been reached
+	behind    domain.Position
 	ready     chan struct{}
 	readyOnce sync.Once
 
@@ -140,9 +146,8 @@ func (r *Runner) Stats(ctx context.Context) (Stats, error) {
 		Rebuilds: r.rebuilds.Load(), Rebuilding: r.rebuilding.Load(), Problem: describe(r.problems)}
 	switch {
 	case !s.Position.Before(head):
-		r.behindAt = time.Time{}
 	case r.behindAt.IsZero():
-		r.behindAt = r.opts.Now()
+		r.behindAt, r.behind = r.opts.Now(), head
 	default:
 		s.Lag = r.opts.Now().Sub(r.behindAt)
 	}
@@ -208,10 +213,14 @@ func describe(problems map[string]string) string {
 func (r *Runner) open(ctx context.Context) error {
 	r.apply.Lock()
 	defer r.apply.Unlock()
-	g, current, err := r.opts.Store.Open(ctx, r.plan)
-	if err != nil {
-		return err
+	if !r.opened { // once: what is open must not be opened again
+		g, current, err := r.opts.Store.Open(ctx, r.plan)
+		if err != nil {
+			return err
+		}
+		r.opened, r.found, r.current = true, g, current
 	}
+	g := r.found
 	if g == nil {
 		r.askRebuild()
 		return nil
@@ -224,11 +233,16 @@ func (r *Runner) open(ctx context.Context) error {
 		r.askRebuild()
 		return r.opts.Store.Discard(g)
 	}
-	if !current { // it serves what it can until the new one is there
+	if !r.current { // it serves what it can until the new one is there
 		r.askRebuild()
 		return nil
 	}
-	return r.serve(ctx, g)
+	err = r.serve(ctx, g)
+	if errors.Is(err, ErrDamagedViews) {
+		r.askRebuild()
+		return nil
+	}
+	return err
 }
 
 // sameLog tells whether the event at the mark is still the one the rows were made from; it is not after an
@@ -268,7 +282,9 @@ func (r *Runner) advance(m Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = m
-	r.behindAt = time.Time{}
+	if !m.Position.Before(r.behind) {
+		r.behindAt = time.Time{}
+	}
 	close(r.moved)
 	r.moved = make(chan struct{})
 }
@@ -443,6 +459,9 @@ func (r *Runner) rebuildOnce(ctx context.Context) (err error) {
 	defer r.apply.Unlock()
 	if err := r.catchUp(ctx, g); err != nil {
 		return err
+	}
+	if r.live != nil && g.Mark().Position.Before(r.live.Mark().Position) {
+		return fmt.Errorf("read the log up to %s: it ends at %s", r.live.Mark().Position, g.Mark().Position)
 	}
 	if err := r.opts.Store.Serve(ctx, g); err != nil {
 		return err

@@ -26,6 +26,7 @@ type generation struct {
 	opts     Options
 	current  bool // made by plan
 	building bool
+	clean    bool // it was closed in an orderly way
 	conn     *sqlite.Conn
 	pool     *sqlitex.Pool // nil while building
 	readers  sync.WaitGroup
@@ -115,7 +116,7 @@ func (g *generation) connect() (err error) {
 	return nil
 }
 
-// openGeneration opens a complete file. A file that was not closed cleanly is checked first.
+// openGeneration opens a complete file.
 func openGeneration(path string, p projections.Plan, o Options) (*generation, error) {
 	g := &generation{path: path, plan: p, opts: o}
 	if err := g.load(); err != nil {
@@ -129,10 +130,10 @@ func (g *generation) load() error {
 		return err
 	}
 	var fingerprint string
-	var complete, clean bool
+	var complete bool
 	var broken error
 	err := sqlitex.ExecuteTransient(g.conn, "SELECT fingerprint, complete, clean, position, before, event_id, at FROM meta", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
-		fingerprint, complete, clean = s.ColumnText(0), s.ColumnBool(1), s.ColumnBool(2)
+		fingerprint, complete, g.clean = s.ColumnText(0), s.ColumnBool(1), s.ColumnBool(2)
 		g.mark.EventID = s.ColumnText(5)
 		broken = errors.Join(g.mark.Position.UnmarshalText([]byte(s.ColumnText(3))), g.mark.Before.UnmarshalText([]byte(s.ColumnText(4))))
 		if at := s.ColumnText(6); at != "" {
@@ -146,26 +147,8 @@ func (g *generation) load() error {
 	if !complete {
 		return errors.New("not complete")
 	}
-	if !clean {
-		if err := g.check(); err != nil {
-			return err
-		}
-	}
 	g.current = fingerprint == format+g.plan.Fingerprint
 	return run(g.conn, "UPDATE meta SET clean = 0")
-}
-
-// check asks SQLite whether the file is whole.
-func (g *generation) check() error {
-	verdict := ""
-	err := sqlitex.ExecuteTransient(g.conn, "PRAGMA quick_check(1)", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
-		verdict = s.ColumnText(0)
-		return nil
-	}})
-	if err == nil && verdict != "ok" {
-		err = errors.New("quick check: " + verdict)
-	}
-	return err
 }
 
 // Update folds one batch. While building, a row is written when it has grown old.
@@ -219,12 +202,10 @@ func (g *generation) writeMark(m projections.Mark) error {
 
 // retire closes the file once its last reader has left, and removes it.
 func (g *generation) retire() {
-	go func() {
-		g.readers.Wait()
-		// Nobody can be told of an error here, and the next Open removes what is left.
-		_ = g.disconnect()
-		_ = remove(g.path)
-	}()
+	g.readers.Wait()
+	// Nobody can be told of an error here, and the next Open removes what is left.
+	_ = g.disconnect()
+	_ = remove(g.path)
 }
 
 // close ends the generation in an orderly way.

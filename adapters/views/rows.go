@@ -32,12 +32,12 @@ type table struct {
 	written    map[uint64]struct{} // hashes of the keys ever written, of a file under construction
 	seed       maphash.Seed
 
-	get, put, del, insert, last *sqlite.Stmt
-	links                       []link
-	lastKey, lastValue          int64
-	lastKnown                   bool
-	lastColumn                  int // in Columns
-	values                      []any
+	get, put, add, del, insert, last *sqlite.Stmt
+	links                            []link
+	lastKey, lastValue               int64
+	lastKnown                        bool
+	lastColumn                       int // in Columns
+	values                           []any
 }
 
 type link struct{ put, del *sqlite.Stmt }
@@ -77,7 +77,7 @@ func (r *rows) statement(of **sqlite.Stmt, sql string) (*sqlite.Stmt, error) {
 // finalize lets go of the statements, before the connection closes.
 func (r *rows) finalize() {
 	for _, t := range r.tables {
-		all := []**sqlite.Stmt{&t.get, &t.put, &t.del, &t.insert, &t.last}
+		all := []**sqlite.Stmt{&t.get, &t.put, &t.add, &t.del, &t.insert, &t.last}
 		for i := range t.links {
 			all = append(all, &t.links[i].put, &t.links[i].del)
 		}
@@ -201,11 +201,12 @@ var unknownLinks = [][][]any{{{"?"}}}
 
 func (r *rows) Append(s *projections.Schema, values ...any) error {
 	t := r.tables[s]
-	insert, err := r.statement(&t.insert, "INSERT INTO "+s.Name+" VALUES ("+marks(len(values))+")")
-	if err != nil {
-		return err
+	if t.insert == nil {
+		if _, err := r.statement(&t.insert, "INSERT INTO "+s.Name+" VALUES ("+marks(len(values))+")"); err != nil {
+			return err
+		}
 	}
-	if err := exec(insert, values...); err != nil {
+	if err := exec(t.insert, values...); err != nil {
 		return fmt.Errorf("append to %s: %w", s.Name, err)
 	}
 	if t.lastKnown {
@@ -323,7 +324,7 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 		if err != nil {
 			return err
 		}
-		put, err := r.statement(&t.put, upsert(t.schema))
+		put, err := r.putting(t, e)
 		if err != nil {
 			return err
 		}
@@ -364,9 +365,12 @@ func (r *rows) writeLinks(t *table, key string, stored, links [][][]any) error {
 				return err
 			}
 		}
-		put, err := r.statement(&t.links[i].put, "INSERT OR REPLACE INTO "+l.Name+" VALUES ("+marks(1+len(l.Columns))+")")
-		if err != nil {
-			return err
+		put := t.links[i].put
+		if put == nil && len(has) > 0 {
+			var err error
+			if put, err = r.statement(&t.links[i].put, "INSERT OR REPLACE INTO "+l.Name+" VALUES ("+marks(1+len(l.Columns))+")"); err != nil {
+				return err
+			}
 		}
 		for _, row := range has {
 			t.values = append(append(t.values[:0], key), row...)
@@ -383,6 +387,22 @@ func nth(links [][][]any, i int) [][]any {
 		return links[i]
 	}
 	return nil
+}
+
+// putting is the statement that writes the row of e: a plain insert where the key is known to be new.
+func (r *rows) putting(t *table, e *entry) (*sqlite.Stmt, error) {
+	of := &t.put
+	if !e.inFile {
+		of = &t.add
+	}
+	if *of != nil {
+		return *of, nil
+	}
+	sql := upsert(t.schema)
+	if !e.inFile {
+		sql, _, _ = strings.Cut(sql, " ON CONFLICT")
+	}
+	return r.statement(of, sql)
 }
 
 func upsert(s *projections.Schema) string {

@@ -161,15 +161,10 @@ func TestDamagedFileIsRebuilt(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"pages": func(t *testing.T, path string) {
-			info, err := os.Stat(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for at := int64(8192 * 2); at+200 < info.Size(); at += 8192 {
-				overwrite(t, path, at, 200)
-			}
-		},
+		"schema":       func(t *testing.T, path string) { overwritePages(t, path, 0.0, 0.2) },
+		"rows":         func(t *testing.T, path string) { overwritePages(t, path, 0.2, 0.7) },
+		"indexes":      func(t *testing.T, path string) { overwritePages(t, path, 0.6, 1.0) },
+		"all but page": func(t *testing.T, path string) { overwritePages(t, path, 0.0, 1.0) },
 	}
 	for name, damage := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -200,6 +195,19 @@ func TestDamagedFileIsRebuilt(t *testing.T) {
 				t.Errorf("rebuilt (-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// overwritePages damages every page of a part of the file but the first two.
+func overwritePages(t *testing.T, path string, from, to float64) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := float64(info.Size() / 8192)
+	for p := max(2, int64(from*pages)); p < int64(to*pages); p++ {
+		overwrite(t, path, 8192*p, 200)
 	}
 }
 
@@ -408,6 +416,81 @@ func TestDropsAreSurvivedAndLagIsTold(t *testing.T) {
 			if s, err := e.runner.Stats(t.Context()); err != nil || s.Lag != 0 {
 				t.Errorf("caught up: %+v, %v", s, err)
 			}
+		}
+	})
+}
+
+func TestDamageAfterACrashIsFoundWithoutAQuery(t *testing.T) {
+	log, dir := grown(500, 4), t.TempDir()
+	e := start(t, dir, log)
+	e.caughtUp(t, log)
+	crashed := t.TempDir()
+	files, err := filepath.Glob(filepath.Join(dir, "views-*.db*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(crashed, filepath.Base(f)), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overwritePages(t, filepath.Join(crashed, "views-000001.db"), 0.8, 1.0)
+	rebuilt := make(chan bool, 1)
+	after := start(t, crashed, log, func(o *projections.Options) {
+		put := 0
+		o.OnChange = func(c projections.Change) {
+			if put++; put == 2 && c.All {
+				rebuilt <- true
+			}
+		}
+	})
+	select {
+	case <-rebuilt:
+	case <-time.After(30 * time.Second):
+		t.Fatal("never rebuilt")
+	}
+	if diff := cmp.Diff(e.dump(t), after.dump(t)); diff != "" {
+		t.Errorf("rebuilt (-whole +rebuilt):\n%s", diff)
+	}
+}
+
+func TestLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(projectiontest.Log)
+		log.Append("tenant-t1", "t1", noon, domain.TenantCreated{TenantID: "t1", Name: "One"})
+		var times atomic.Int32
+		all := projections.All()
+		all[0] = failing{all[0], domain.At(20), &times}
+		e := start(t, t.TempDir(), log, func(o *projections.Options) { o.Projections = all })
+		defer e.stop()
+		<-e.runner.Ready()
+		times.Store(10)
+		log.Append("tenant-t1", "t1", noon, domain.TenantRenamed{Name: "Two"})
+		synctest.Wait()
+		lag := func() time.Duration {
+			t.Helper()
+			s, err := e.runner.Stats(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Lag
+		}
+		if got := lag(); got != 0 {
+			t.Errorf("lag when first seen behind: %v, want 0", got)
+		}
+		<-time.After(3 * time.Second)
+		if got := lag(); got != 3*time.Second {
+			t.Errorf("lag 3 s later: %v", got)
+		}
+		if err := e.runner.WaitFor(t.Context(), domain.At(20)); err != nil {
+			t.Fatal(err)
+		}
+		if got := lag(); got != 0 {
+			t.Errorf("lag when caught up: %v", got)
 		}
 	})
 }

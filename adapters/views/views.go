@@ -48,10 +48,11 @@ type Store struct {
 	opts    Options
 	damaged chan error
 
+	retiring sync.WaitGroup // generations on their way out
+
 	mu     sync.Mutex
 	served *generation // nil while none is
 	newest int         // number of the newest file
-	closed bool
 }
 
 var _ projections.Store = (*Store)(nil)
@@ -96,8 +97,8 @@ func (s *Store) numbers() ([]int, error) {
 	return found, nil
 }
 
-// Open puts the newest complete generation in place and removes all others. A file that cannot be opened,
-// or was not closed cleanly and fails SQLite's check, counts as not there.
+// Open puts the newest complete generation in place and removes all others. A file that cannot be opened
+// counts as not there; one that was not closed cleanly is served and looked over meanwhile.
 func (s *Store) Open(_ context.Context, p projections.Plan) (projections.Generation, bool, error) {
 	numbers, err := s.numbers()
 	if err != nil {
@@ -121,7 +122,37 @@ func (s *Store) Open(_ context.Context, p projections.Plan) (projections.Generat
 		return nil, false, nil
 	}
 	s.put(found)
+	if !found.clean {
+		s.check(found)
+	}
 	return found, found.current, nil
+}
+
+// check looks over a file that was not closed cleanly, while it is being served: SQLite's write-ahead log
+// survives a killed process, and this is for disks that lie about what they have written.
+func (s *Store) check(g *generation) {
+	g.readers.Add(1)
+	go func() {
+		defer g.readers.Done()
+		verdict := ""
+		err := g.query(context.Background(), "PRAGMA quick_check(1)", nil, func(r projections.Row) error {
+			verdict = r.Text(0)
+			return nil
+		})
+		if err == nil && verdict != "ok" {
+			s.tell(fmt.Errorf("%w: %s", projections.ErrDamagedViews, verdict))
+		} else if isDamage(err) {
+			s.tell(fmt.Errorf("%w: %w", projections.ErrDamagedViews, err))
+		}
+	}()
+}
+
+// tell hands damage to the runner, unless it has some to deal with already.
+func (s *Store) tell(damage error) {
+	select {
+	case s.damaged <- damage:
+	default:
+	}
 }
 
 // Build begins an empty generation.
@@ -154,8 +185,12 @@ func (s *Store) put(g *generation) {
 	old := s.served
 	s.served = g
 	s.mu.Unlock()
-	if old != nil && old != g {
-		old.retire()
+	select {
+	case <-s.damaged: // told of the old one
+	default:
+	}
+	if old != nil {
+		s.retiring.Go(old.retire)
 	}
 }
 
@@ -167,7 +202,7 @@ func (s *Store) Discard(dropped projections.Generation) error {
 		s.served = nil
 	}
 	s.mu.Unlock()
-	g.retire()
+	s.retiring.Go(g.retire)
 	return nil
 }
 
@@ -178,8 +213,9 @@ func (s *Store) Damaged() <-chan error { return s.damaged }
 func (s *Store) Close() error {
 	s.mu.Lock()
 	g := s.served
-	s.served, s.closed = nil, true
+	s.served = nil
 	s.mu.Unlock()
+	s.retiring.Wait()
 	if g == nil {
 		return nil
 	}
@@ -206,10 +242,7 @@ func (s *Store) Query(ctx context.Context, sql string, args []any, row func(proj
 		return projections.ErrNotReady
 	case isDamage(err):
 		err = fmt.Errorf("%w: %w", projections.ErrDamagedViews, err)
-		select {
-		case s.damaged <- err:
-		default:
-		}
+		s.tell(err)
 	}
 	return err
 }

@@ -190,7 +190,7 @@ func (w *World) stepLine(t *Tenant) {
 	if id == "" {
 		id = domain.LineID(w.next("l"))
 	}
-	spec := domain.LineSpec{Number: personal(id.Subject(), w.next("1")), Username: w.next("sip"), Settings: domain.Settings{"transport": "tls", "X_n": w.Choose(9)}}
+	spec := domain.LineSpec{Number: personal(id.Subject(), w.next("1")), Username: w.next("sip"), Settings: domain.LineSettings{"transport": "tls", "X_n": w.Choose(9)}}
 	var events []domain.Event
 	switch {
 	case !l.Exists:
