@@ -77,10 +77,14 @@ type DiscoverDevice struct {
 	Plugin   string          `json:"plugin" validate:"omitempty,id"`
 	Version  string          `json:"plugin_version" validate:"omitempty,id"`
 	Added    string          `json:"added" validate:"required,oneof=auto operator"`
+	// TenantID, when set, assigns the device in the same append, as AssignDevice would.
+	TenantID   domain.TenantID   `json:"tenant_id" validate:"omitempty,id"`
+	CategoryID domain.CategoryID `json:"category_id" validate:"omitempty,id"`
+	UserID     domain.UserID     `json:"user_id" validate:"omitempty,id"`
 }
 
 // DiscoverDevice answers the id of the life that is now. Discovering a live device notes new facts; with
-// Added "operator" it is domain.ErrDeviceExists. Errors: ErrInvalid.
+// Added "operator" it is domain.ErrDeviceExists. Errors: ErrInvalid; with a TenantID those of AssignDevice.
 func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain.DeviceID, Outcome, error) {
 	if err := check(in); err != nil {
 		return "", Outcome{}, err
@@ -125,7 +129,15 @@ func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain
 			return "", Outcome{}, err
 		}
 		out, err := decide(ctx, s, id.Stream(), func(d domain.Device) ([]domain.Event, error) {
-			return d.Discover(id, in.MAC, facts, in.Added)
+			events, err := d.Discover(id, in.MAC, facts, in.Added)
+			if err != nil || in.TenantID == "" {
+				return events, err
+			}
+			for _, e := range events {
+				d = d.Apply(e)
+			}
+			assigned, err := s.assign(ctx, d, AssignDevice{ID: id, TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID})
+			return append(events, assigned...), err
 		})
 		if errors.Is(err, domain.ErrDeviceDeleted) {
 			continue // deleted meanwhile: the next life begins
@@ -196,17 +208,22 @@ func (s *Service) AssignDevice(ctx context.Context, in AssignDevice) (Outcome, e
 		return Outcome{}, err
 	}
 	return decide(ctx, s, current.Stream(), func(d domain.Device) ([]domain.Event, error) {
-		if err := s.assignable(ctx, d, in); err != nil {
+		return s.assign(ctx, d, in)
+	})
+}
+
+func (s *Service) assign(ctx context.Context, d domain.Device, in AssignDevice) ([]domain.Event, error) {
+	if err := s.assignable(ctx, d, in); err != nil {
+		return nil, err
+	}
+	to := domain.DeviceAssigned{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID, CodeID: in.CodeID}
+	if !d.Assigned() {
+		var err error
+		if to.Secret, to.SecretHash, err = s.deviceSecret(ctx, d.ID); err != nil {
 			return nil, err
 		}
-		to := domain.DeviceAssigned{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID, CodeID: in.CodeID}
-		if !d.Assigned() {
-			if to.Secret, to.SecretHash, err = s.deviceSecret(ctx, current); err != nil {
-				return nil, err
-			}
-		}
-		return d.Assign(to)
-	})
+	}
+	return d.Assign(to)
 }
 
 // assignable is nil when the device may go where in says; RedeemCode asks it before it uses a code up.
