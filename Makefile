@@ -1,0 +1,56 @@
+# Ledgerline. `make help` lists what can be done.
+GO        ?= go
+BIN       := bin/ledgerline
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+PKGS      := ./...
+FUZZTIME  ?= 10s
+export CGO_ENABLED ?= 0
+
+.PHONY: help build demo run test test-race test-e2e test-crash test-esdb bench fuzz golden lint tidy
+
+help: ## say what each target is for
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/ledgerline, one static binary
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/ledgerline
+
+demo: build ## tell the whole story on a temporary ledger, with six simulated phones
+	$(BIN) demo --exit
+
+run: build ## start the server on ./data
+	$(BIN) serve
+
+test: ## run every test (what CI runs)
+	$(GO) vet $(PKGS)
+	$(GO) test -timeout 15m $(PKGS)
+
+test-race: ## run every test under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(PKGS)
+
+test-e2e: ## run the story tests alone, verbosely
+	$(GO) test -v -timeout 10m ./tests/e2e/...
+
+test-crash: ## kill -9 the engine 200 times under load and compare with a journal kept outside
+	LEDGERLINE_KILLS=200 $(GO) test -v -timeout 60m -run TestKill ./tests/crash/...
+
+test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
+	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...
+
+bench: ## print the table of docs/benchmarks.md, each figure beside its limit
+	$(GO) run ./tests/bench
+
+fuzz: ## run every fuzz target for FUZZTIME (default 10s)
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+golden: ## rewrite the golden files of the vendor plugins from what is rendered now
+	$(GO) test ./adapters/plugins/... -run Golden -update
+
+lint: ## gofmt, vet, staticcheck and the import rules, all clean
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) vet $(PKGS)
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 $(PKGS)
+	$(GO) test ./tests/arch/

@@ -1,0 +1,230 @@
+// Package proc runs the real binary for tests: builds it once, starts a server on free ports, talks to its
+// API, kills it.
+package proc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// root is the module's directory.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ledgerline-bin-")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "ledgerline")
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/ledgerline")
+	cmd.Dir = root()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// Binary is the built program.
+func Binary(t testing.TB) string {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// Server is one running server.
+type Server struct {
+	Dir                      string
+	Admin, Phones, TFTP, Ops string // addresses
+	Ready                    time.Duration
+	cmd                      *exec.Cmd
+	exited                   chan struct{}
+	mu                       sync.Mutex
+	log                      bytes.Buffer
+}
+
+// Start starts a server on dir with free ports and waits until it is ready. The test's end stops it.
+func Start(t testing.TB, dir string, args ...string) *Server {
+	t.Helper()
+	s, err := start(Binary(t), dir, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Kill() })
+	return s
+}
+
+func start(bin, dir string, args ...string) (*Server, error) {
+	s := &Server{Dir: dir, exited: make(chan struct{})}
+	s.cmd = exec.Command(bin, append([]string{"serve", "--data", dir, "--admin", "127.0.0.1:0", "--phones", "127.0.0.1:0", "--tftp", "127.0.0.1:0",
+		"--ops", "127.0.0.1:0", "--log-format", "json"}, args...)...)
+	s.cmd.Env = append(os.Environ(), "LEDGERLINE_CONFIG=")
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	ready := make(chan struct{})
+	go func() {
+		s.read(stderr, ready)
+		_ = s.cmd.Wait() // how it ended is in its log
+		close(s.exited)
+	}()
+	select {
+	case <-ready:
+		s.Ready = time.Since(begun)
+		return s, nil
+	case <-s.exited:
+		return nil, fmt.Errorf("server ended:\n%s", s.Log())
+	case <-time.After(60 * time.Second):
+		s.Kill()
+		return nil, fmt.Errorf("server not ready after a minute:\n%s", s.Log())
+	}
+}
+
+// read keeps the log, and learns the addresses from its line "ready".
+func (s *Server) read(r io.Reader, ready chan<- struct{}) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	told := false
+	for lines.Scan() {
+		s.mu.Lock()
+		s.log.Write(lines.Bytes())
+		s.log.WriteByte('\n')
+		s.mu.Unlock()
+		var line struct{ Message, Admin, Phones, Tftp, Ops string }
+		if !told && json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "ready" {
+			s.Admin, s.Phones, s.TFTP, s.Ops = line.Admin, line.Phones, line.Tftp, line.Ops
+			told = true
+			close(ready)
+		}
+	}
+}
+
+// Log is what the server has logged.
+func (s *Server) Log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// Kill ends the server as a power cut would, and waits.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill() // it may have ended already
+	<-s.exited
+}
+
+// Stop ends the server in order, and answers its exit status.
+func (s *Server) Stop(t testing.TB) int {
+	t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(45 * time.Second):
+		s.Kill()
+		t.Fatalf("server does not stop:\n%s", s.Log())
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// PID is the server's process id.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Token is the administrator's key of the first start.
+func (s *Server) Token() (string, error) {
+	b, err := os.ReadFile(filepath.Join(s.Dir, "admin.token"))
+	return strings.TrimSpace(string(b)), err
+}
+
+// Call asks the API; body nil for none. It answers status and body.
+func (s *Server) Call(ctx context.Context, client *http.Client, token, method, path string, body any, headers ...string) (int, []byte, error) {
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return 0, nil, err
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Admin+"/api/v1"+path, payload)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, b, err
+}
+
+// API is Call as the administrator; any status but want fails the test. It answers the decoded body.
+func (s *Server) API(t testing.TB, want int, method, path string, body any, headers ...string) map[string]any {
+	t.Helper()
+	token, err := s.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, b, err := s.Call(t.Context(), http.DefaultClient, token, method, path, body, headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status != want {
+		t.Fatalf("%s %s: status %d, want %d: %s", method, path, status, want, b)
+	}
+	var v map[string]any
+	if len(b) > 0 {
+		if err := json.Unmarshal(b, &v); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, path, err, b)
+		}
+	}
+	return v
+}
+
+// Eventually asks again until ok, for at most a minute; what is awaited goes into the failure.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
