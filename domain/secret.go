@@ -38,8 +38,9 @@ type Sealed struct {
 	AAD string `json:"aad,omitempty"`
 
 	subject Subject
-	clear   string
-	open    bool
+	// Of the clear text only a pointer stands here: where fmt does not ask Format (the verb p, a field that
+	// is not exported) it prints an address. nil for a value that is sealed.
+	clear *string
 }
 
 // Secret is a credential: password, key, token. Never readable through the API.
@@ -62,16 +63,19 @@ func NewPersonal(subject Subject, clear, fingerprint string) Personal {
 }
 
 func newSealed(subject Subject, clear, fingerprint string) Sealed {
-	return Sealed{subject: subject, clear: clear, open: true, Fingerprint: fingerprint}
+	return Sealed{subject: subject, clear: &clear, Fingerprint: fingerprint}
 }
 
 // Pending returns the subject and clear text of a value not sealed yet.
 func (s Sealed) Pending() (subject Subject, clear string, pending bool) {
-	return s.subject, s.clear, s.open
+	if s.clear == nil {
+		return "", "", false
+	}
+	return s.subject, *s.clear, true
 }
 
 // IsZero tells whether there is no value at all.
-func (s Sealed) IsZero() bool { return !s.open && s.KeyID == "" }
+func (s Sealed) IsZero() bool { return s.clear == nil && s.KeyID == "" }
 
 // Same tells whether two values are known to be the same clear text of the same subject.
 func (s Sealed) Same(t Sealed) bool {
@@ -95,7 +99,7 @@ type sealedJSON Sealed
 // MarshalJSON writes the sealed form; null for no value; ErrUnsealed while it still holds clear text.
 func (s Sealed) MarshalJSON() ([]byte, error) {
 	switch {
-	case s.open:
+	case s.clear != nil:
 		return nil, ErrUnsealed
 	case s.IsZero():
 		return []byte("null"), nil
