@@ -276,3 +276,60 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Fatalf("nothing was written meanwhile: %v", lengths)
 	}
 }
+
+// TestOneBatch: appends in one transaction are judged each on its own. A conflict fails only its caller, a
+// repetition is answered as the first, a later one sees what an earlier one wrote.
+func TestOneBatch(t *testing.T) {
+	l := open(t, ledger.Options{Dir: t.TempDir()})
+	events := []domain.NewEvent{fact(0), fact(1), fact(2)}
+	var errs [5]error
+	var at [5]domain.Position
+	try := func(i int, s domain.StreamID, expected domain.Revision, e ...domain.NewEvent) func() {
+		return func() { at[i], errs[i] = l.Append(context.Background(), s, expected, e) }
+	}
+	l.Batch(t.Context(),
+		try(0, device(1), domain.NoStream, events[0]),
+		try(1, device(1), domain.NoStream, fact(9)), // conflict
+		try(2, device(1), 0, events[1], events[2]),  // behind the first
+		try(3, device(1), domain.NoStream, events[0]),
+		try(4, device(2), domain.Any, fact(7)))
+	if !errors.Is(errs[1], domain.ErrConflict) || errors.Join(errs[0], errs[2], errs[3], errs[4]) != nil {
+		t.Fatalf("%v", errs)
+	}
+	if at != [5]domain.Position{domain.At(1), {}, domain.At(3), domain.At(1), domain.At(4)} {
+		t.Fatalf("positions %v", at)
+	}
+}
+
+// TestDiskFullInABatch: when one append of a transaction finds no space none of it is written, and the
+// streams of the others are where they were.
+func TestDiskFullInABatch(t *testing.T) {
+	l := open(t, ledger.Options{Dir: t.TempDir()})
+	if err := l.Exec(t.Context(), "pragma max_page_count = 40"); err != nil {
+		t.Fatal(err)
+	}
+	big := fact(1)
+	big.Data = []byte(`"` + strings.Repeat("x", 400<<10) + `"`)
+	var errs [2]error
+	l.Batch(t.Context(),
+		func() {
+			_, errs[0] = l.Append(context.Background(), device(1), domain.NoStream, []domain.NewEvent{fact(0)})
+		},
+		func() {
+			_, errs[1] = l.Append(context.Background(), device(2), domain.NoStream, []domain.NewEvent{big})
+		})
+	for i, err := range errs {
+		if !errors.Is(err, ledger.ErrNoSpace) {
+			t.Fatalf("append %d: %v", i, err)
+		}
+	}
+	if p, err := l.Append(t.Context(), device(1), domain.NoStream, []domain.NewEvent{fact(5)}); err != nil || p != domain.At(1) {
+		t.Fatalf("a small append after it: %s, %v", p, err)
+	}
+	if _, err := l.Append(t.Context(), device(3), domain.NoStream, []domain.NewEvent{fact(6)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Verify(t.Context(), domain.Position{}); err != nil {
+		t.Fatal(err)
+	}
+}
