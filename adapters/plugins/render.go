@@ -193,9 +193,26 @@ type Zone struct {
 	// Offset is standard time, seconds east of UTC; Saving what DST adds, 0 without.
 	Offset, Saving int
 	DST            bool
-	Start, End     tz.Week
-	StartRule      tz.Change
-	EndRule        tz.Change
+	start, end     tz.Change
+	view           *view
+}
+
+// Start is when DST begins, in standard time, as a rule by week; the zero Week without DST. Asking for it warns when
+// the zone's rule cannot be said so exactly.
+func (z *Zone) Start() tz.Week { return z.weekly(z.start) }
+
+// End is when DST ends, in DST; as Start.
+func (z *Zone) End() tz.Week { return z.weekly(z.end) }
+
+func (z *Zone) weekly(c tz.Change) tz.Week {
+	if !z.DST {
+		return tz.Week{}
+	}
+	w, exact := c.Weekly()
+	if !exact {
+		z.view.warn("timezone", fmt.Sprintf("the rule of %s, %s, has no exact form by week and hour; the nearest is used", z.Name, c))
+	}
+	return w
 }
 
 // Signed is the offset as "+1", "-5" or "+5:30"; "0" for UTC.
@@ -293,16 +310,13 @@ func (v *view) setPlace() {
 	}
 	v.ToneCountry = cmp.Or(v.ToneCountry, z.Country)
 	n := z.Rule.Normal()
-	v.Zone = &Zone{Zone: z, Offset: n.StdOffset, DST: n.HasDST && v.on("dst_enabled", true), StartRule: n.Start, EndRule: n.End}
+	v.Zone = &Zone{Zone: z, Offset: n.StdOffset, DST: n.HasDST && v.on("dst_enabled", true), start: n.Start, end: n.End, view: v}
 	if !z.Exact {
 		v.warn("timezone", name+" changes its clock by a calendar no yearly rule can say; the standard rule is used")
 	}
-	if !v.Zone.DST {
-		return
+	if v.Zone.DST {
+		v.Zone.Saving = n.Saving()
 	}
-	v.Zone.Saving = n.Saving()
-	v.Zone.Start, _ = n.Start.Weekly()
-	v.Zone.End, _ = n.End.Weekly()
 }
 
 func (v *view) setLines() {
