@@ -7,7 +7,7 @@
 // generation is built whole: a model that changed needs the whole log anyhow, and one file, filled beside
 // the one being served and put in its place by a single step, leaves no half-built state to reason about.
 //
-// What always holds: a row follows from the events of its own stream alone, so that FoldXxxAt can fold a
+// What always holds: a row follows from the events of its own stream alone, so that DeviceAt and its like can fold a
 // past state without a database; rules are not written twice (rows are folded by the states of domain);
 // sealed values stay sealed, so that erasure needs no rebuild; and a rebuilt generation equals one kept
 // live, byte for byte (property test). Nothing here has an effect outside the views.

@@ -64,12 +64,12 @@ func (c *clause) contains(text string, columns ...string) {
 	if text == "" {
 		return
 	}
-	var any []string
+	var either []string
 	for _, col := range columns {
-		any = append(any, "instr(lower("+col+"), ?) > 0")
+		either = append(either, "instr(lower("+col+"), ?) > 0")
 		c.args = append(c.args, strings.ToLower(text))
 	}
-	c.terms = append(c.terms, "("+strings.Join(any, " OR ")+")")
+	c.terms = append(c.terms, "("+strings.Join(either, " OR ")+")")
 }
 
 func (c *clause) sql() string {

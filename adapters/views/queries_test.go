@@ -234,8 +234,7 @@ func TestListsPageWithoutGapOrRepeat(t *testing.T) {
 	e := start(t, t.TempDir(), log)
 	e.caughtUp(t, log)
 	ctx := t.Context()
-	var walk func(limit int, tenants []domain.TenantID) []domain.LineID
-	walk = func(limit int, tenants []domain.TenantID) (ids []domain.LineID) {
+	walk := func(limit int, tenants []domain.TenantID) (ids []domain.LineID) {
 		for p := (projections.Page{Limit: limit}); ; {
 			l, err := projections.ListLines(ctx, e.store, projections.LineFilter{Tenants: tenants}, p)
 			if err != nil || len(l.Items) > limit {

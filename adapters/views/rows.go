@@ -48,6 +48,7 @@ type entry struct {
 	row    any
 	size   int
 	dirty  bool
+	doc    []byte    // the row encoded, about to be written
 	stored [][][]any // the links in the file
 	inFile bool
 }
@@ -271,12 +272,36 @@ func (r *rows) writeAll(t *table, entries map[string]*entry) error {
 		}
 	}
 	slices.SortFunc(changed, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
+	docs, stop := encodeAhead(changed)
+	defer stop()
 	for _, e := range changed {
+		e.doc = <-docs
 		if err := r.write(t, e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// encodeAhead encodes the rows of entries, in order, while the ones before are written; nil for what does
+// not encode or has no row. stop ends it, and returns when no entry is read any more.
+func encodeAhead(entries []*entry) (docs <-chan []byte, stop func()) {
+	ahead, quit, done := make(chan []byte, 64), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, e := range entries {
+			var doc []byte
+			if e.row != nil {
+				doc, _ = json.Marshal(e.row) // the write tells of an error
+			}
+			select {
+			case ahead <- doc:
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return ahead, func() { close(quit); <-done }
 }
 
 // age lets the old go and the young grow old, when the young fill half the budget.
@@ -320,9 +345,12 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 			}
 		}
 	} else {
-		doc, err := json.Marshal(e.row)
-		if err != nil {
-			return err
+		doc := e.doc
+		if e.doc = nil; doc == nil {
+			var err error
+			if doc, err = json.Marshal(e.row); err != nil {
+				return err
+			}
 		}
 		put, err := r.putting(t, e)
 		if err != nil {
