@@ -436,7 +436,7 @@ func (d Device) Reset() ([]Event, error) {
 	if err := d.Live(); err != nil {
 		return nil, err
 	}
-	if !d.Assigned() && len(d.Lines) == 0 && len(d.Settings) == 0 && len(d.Parents) == 0 {
+	if !d.Assigned() && len(d.Lines) == 0 && len(d.Settings) == 0 && len(d.Parents) == 0 && d.Description == "" {
 		return nil, nil
 	}
 	return []Event{DeviceReset{}}, nil

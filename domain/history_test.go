@@ -1,0 +1,143 @@
+package domain_test
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"ledgerline/domain"
+)
+
+// deviceHistory is what a device goes through when its rules are asked at random.
+func deviceHistory(t *rapid.T) []domain.Event {
+	tenants := []domain.TenantID{domain.Master, "acme", "globex"}
+	tenantOf := map[domain.LineID]domain.TenantID{"a1": "acme", "a2": "acme", "a3": "acme", "g1": "globex"}
+	lines := slices.Sorted(maps.Keys(tenantOf))
+	var history []domain.Event
+	for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
+		d := domain.Fold[domain.Device](history)
+		var events []domain.Event
+		line := rapid.SampledFrom(lines).Draw(t, "line")
+		tenant := rapid.SampledFrom(tenants).Draw(t, "tenant")
+		hash := fmt.Sprintf("s%d", i)
+		switch rapid.IntRange(0, 12).Draw(t, "what") {
+		case 0, 1:
+			events, _ = d.Discover(phone, domain.MAC(phone), domain.DeviceFacts{Firmware: hash}, "auto")
+		case 2, 3:
+			user := rapid.SampledFrom([]domain.UserID{"", "anna", "bert"}).Draw(t, "user")
+			events, _ = d.Assign(domain.DeviceAssigned{TenantID: tenant, UserID: user, Secret: stored(hash), SecretHash: hash})
+		case 4, 5, 6:
+			events, _ = d.Associate(line, tenantOf[line], rapid.IntRange(0, 4).Draw(t, "position"), stored(hash), hash)
+		case 7:
+			events, _ = d.Dissociate(line)
+		case 8:
+			events, _ = d.Configure(domain.DeviceSpec{Description: hash})
+		case 9:
+			events, _ = d.Reset()
+		case 10:
+			events = d.AwaitLine()
+		case 11:
+			events = d.Deliver(domain.DeviceConfigDelivered{Path: "a", MAC: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "mac"), Via: rapid.SampledFrom([]string{"mac", "secret"}).Draw(t, "via")})
+		case 12:
+			if rapid.IntRange(0, 9).Draw(t, "delete") == 0 {
+				events, _ = d.Delete(tenant)
+			}
+		}
+		history = append(history, events...)
+	}
+	return history
+}
+
+// The tenant of a device never changes once it has left the master tenant; no position holds two lines, no line
+// two positions, and all lines are of the device's tenant; what is over stays over.
+func TestADeviceKeepsItsInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d domain.Device
+		for _, e := range deviceHistory(t) {
+			before := d
+			taken := maps.Clone(d.Lines)
+			d = d.Apply(e)
+			if before.TenantID != "" && before.TenantID != domain.Master && d.TenantID != before.TenantID {
+				t.Fatalf("%T took it from %s to %s", e, before.TenantID, d.TenantID)
+			}
+			if on, ok := e.(domain.DeviceLineAssociated); ok && taken[on.Position] != "" {
+				t.Fatalf("%s was put over %s at %d", on.LineID, taken[on.Position], on.Position)
+			}
+			seen := map[domain.LineID]bool{}
+			for _, p := range d.Positions() {
+				line := d.Lines[p]
+				if seen[line] || p < 1 || line == "" {
+					t.Fatalf("lines %v", d.Lines)
+				}
+				seen[line] = true
+				if want := map[byte]domain.TenantID{'a': "acme", 'g': "globex"}[line[0]]; d.TenantID != want {
+					t.Fatalf("line %s of %s on a device of %s", line, want, d.TenantID)
+				}
+			}
+			if before.Deleted {
+				t.Fatalf("%T after the end", e)
+			}
+			if d.Awaiting && len(d.Lines) > 0 {
+				t.Fatal("waits for a line and has one")
+			}
+			if len(d.Lines) > 0 && !d.Assigned() {
+				t.Fatal("has lines and no files of its own")
+			}
+		}
+	})
+}
+
+// The fold of a whole is the fold of its parts, no earlier state changes with a later event, and a history that
+// went through JSON is the same history.
+func TestFoldOfAWholeIsTheFoldOfItsParts(t *testing.T) {
+	alike := cmp.Options{sealedAlike}
+	rapid.Check(t, func(t *rapid.T) {
+		history := deviceHistory(t)
+		cut := rapid.IntRange(0, len(history)).Draw(t, "cut")
+		head := domain.Fold[domain.Device](history[:cut])
+		again := domain.Fold[domain.Device](history[:cut])
+		whole := head
+		for _, e := range history[cut:] {
+			whole = whole.Apply(e)
+		}
+		if diff := cmp.Diff(domain.Fold[domain.Device](history), whole, alike); diff != "" {
+			t.Fatalf("whole and parts:\n%s", diff)
+		}
+		if diff := cmp.Diff(again, head, alike); diff != "" {
+			t.Fatalf("an earlier state changed:\n%s", diff)
+		}
+	})
+}
+
+// Every event of the catalogue moves some state, or is known to move none.
+func TestEveryEventIsFolded(t *testing.T) {
+	moves := func(e domain.Event) bool {
+		return !reflect.DeepEqual(domain.Tenant{}.Apply(e), domain.Tenant{}) || !reflect.DeepEqual(domain.Category{}.Apply(e), domain.Category{}) ||
+			!reflect.DeepEqual(domain.Code{}.Apply(e), domain.Code{}) || !reflect.DeepEqual(domain.User{}.Apply(e), domain.User{}) ||
+			!reflect.DeepEqual(domain.Line{}.Apply(e), domain.Line{}) || !reflect.DeepEqual(domain.APIKey{}.Apply(e), domain.APIKey{}) ||
+			!reflect.DeepEqual(domain.Keyed{}.Apply(e), domain.Keyed{}) || !reflect.DeepEqual(domain.Claim{}.Apply(e), domain.Claim{}) ||
+			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full)
+	}
+	none := map[string]bool{"code.denied": true, "apikey.denied": true, "subject.erased": true}
+	for wire, data := range samples(t) {
+		e, err := domain.Decode(wire, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wire == "claim.released" {
+			continue // moves a claim that is held: TestClaim
+		}
+		if moves(e) == none[wire] {
+			t.Errorf("%s moves a state: %v, want %v", wire, none[wire], !none[wire])
+		}
+	}
+}
+
+// full is a device of which every event takes or changes something.
+var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}}))
