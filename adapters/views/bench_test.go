@@ -176,3 +176,33 @@ func (l storedLog) Subscribe(ctx context.Context, after domain.Position) iter.Se
 		yield(domain.Recorded{}, ctx.Err())
 	}
 }
+
+// BenchmarkVisible is how long an appended event takes until readers see it, when nothing else goes on.
+func BenchmarkVisible(b *testing.B) {
+	log := new(projectiontest.Log)
+	log.Append("tenant-t1", "t1", noon, domain.TenantCreated{TenantID: "t1", Name: "One"})
+	e := start(b, b.TempDir(), log)
+	e.caughtUp(b, log)
+	for b.Loop() {
+		at := log.Append("tenant-t1", "t1", noon, domain.TenantRenamed{Name: "Two"})
+		if err := e.runner.WaitFor(b.Context(), at); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDeviceAndFiles is what the phone plane reads for a phone it has not cached.
+func BenchmarkDeviceAndFiles(b *testing.B) {
+	o := newOffice()
+	o.add("device-"+mac, regenerated(false, mac+".cfg", domain.Input{Stream: "layer-base", Revision: 3}))
+	e := o.open(b)
+	for b.Loop() {
+		ds, err := projections.DevicesByMAC(b.Context(), e.store, mac)
+		if err != nil || len(ds) != 1 {
+			b.Fatal(len(ds), err)
+		}
+		if _, ok, err := projections.ConfigByDevice(b.Context(), e.store, ds[0].ID); !ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
+}
