@@ -269,3 +269,87 @@ func crash(t *testing.T, hold, after bool, dies int) (died bool) {
 	}
 	return died
 }
+
+// What is handled above the first unhandled message is saved too: after a restart only the gap runs again.
+func TestOnlyTheGapRunsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		broken := true
+		g := newRig(t, row("mend", false, func(_ context.Context, r domain.Recorded) error {
+			if broken && r.Stream.ID() == "bad" {
+				return errNo
+			}
+			j.note("%s", r.Position)
+			return nil
+		}))
+		g.opt.Attempts = 100
+		_, stop := g.run()
+		for _, key := range []string{"a", "bad", "b", "bad", "c"} {
+			g.log.put(t, domain.Stream("layer", key))
+		}
+		time.Sleep(saveWithin + time.Millisecond)
+		at := func(ns ...uint64) (ps []domain.Position) {
+			for _, n := range ns {
+				ps = append(ps, domain.At(n))
+			}
+			return ps
+		}
+		want(t, "saved while running", commands.ReactorState{Position: domain.At(10), Done: at(30, 50)}, g.store.state("mend"))
+		stop()
+		want(t, "ran", set([]string{"10", "30", "50"}), set(j.take()))
+		broken = false
+		r, stop := g.run()
+		g.settle(r)
+		stop()
+		want(t, "ran after restart", []string{"20", "40"}, j.take())
+		want(t, "saved", commands.ReactorState{Position: domain.At(50)}, g.store.state("mend"))
+	})
+}
+
+// A restart that ends before it has read as far as the one before forgets nothing of what that had done.
+func TestDoneSetOutlivesAShortRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, row("mend", false, func(ctx context.Context, _ domain.Recorded) error { <-ctx.Done(); return ctx.Err() }))
+		g.opt.Window = 1
+		g.log.putType(t, "layer-a", "layer.amended", "{}")
+		for _, s := range []domain.StreamID{"layer-a", "layer-b", "layer-c"} {
+			g.log.put(t, s)
+		}
+		g.store.states["mend"] = commands.ReactorState{Done: []domain.Position{domain.At(30), domain.At(40)}}
+		_, stop := g.run()
+		synctest.Wait()
+		stop()
+		want(t, "saved", commands.ReactorState{Position: domain.At(10), Done: []domain.Position{domain.At(30), domain.At(40)}}, g.store.state("mend"))
+	})
+}
+
+// A message that stands parked is not run again by itself, though the position was not saved after it.
+func TestParkedDoesNotRunAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, row("mend", false, func(context.Context, domain.Recorded) error { return commands.ErrPermanent }))
+		r, stop := g.run()
+		g.log.put(t, "layer-a")
+		g.settle(r)
+		stop()
+		g.store.states["mend"] = commands.ReactorState{}
+		r, stop = g.run()
+		g.settle(r)
+		want(t, "status", Status{Reaction: "mend", Position: domain.At(10), Read: domain.At(10), Parked: 1}, r.Status()[0])
+		stop()
+	})
+}
+
+// The shared reader may hand out what a subscription has read by itself already.
+func TestTakeIgnoresWhatWasRead(t *testing.T) {
+	log := newMemLog()
+	s := newSubscription(t.Context(), &Config{Log: log, Window: 10}, nil, feedOf(row("mend", false, nil)), commands.ReactorState{}, nil)
+	first, second := log.put(t, "layer-a"), log.put(t, "layer-a")
+	for _, r := range []domain.Recorded{first, second, first, second} {
+		if !s.take(&found{rec: r}) {
+			t.Fatal("window is full")
+		}
+	}
+	if n := len(s.window.marks); n != 2 {
+		t.Errorf("%d messages in the window, want 2", n)
+	}
+}

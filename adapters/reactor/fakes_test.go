@@ -35,6 +35,7 @@ type memLog struct {
 	dropped chan struct{} // closed and replaced by drop
 	subs    int           // subscriptions ever made
 	reads   int           // calls of ReadAll
+	failing int           // so many calls of ReadAll yet to come fail after their first event
 }
 
 func newMemLog() *memLog {
@@ -97,8 +98,19 @@ func (l *memLog) page(after domain.Position) (page []domain.Recorded, more, drop
 
 func (l *memLog) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
 	l.mu.Lock()
-	l.reads++
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.reads++; l.failing > 0 {
+		l.failing--
+		return func(yield func(domain.Recorded, error) bool) {
+			for r := range l.iterate(ctx, after, false) {
+				if !yield(r, nil) {
+					return
+				}
+				break
+			}
+			yield(domain.Recorded{}, errDropped)
+		}
+	}
 	return l.iterate(ctx, after, false)
 }
 

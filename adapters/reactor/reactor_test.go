@@ -54,7 +54,7 @@ func (g *rig) run() (r *Reactor, stop func()) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(zerolog.New(&g.logs).WithContext(g.t.Context()))
+	ctx, cancel := context.WithCancel(zerolog.New(zerolog.SyncWriter(&g.logs)).WithContext(g.t.Context()))
 	done := make(chan error, 1)
 	if err := r.Prepare(ctx); err != nil {
 		g.t.Fatal(err)
@@ -161,6 +161,61 @@ func TestFirstPosition(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Run refuses by itself too, and tells those who wait.
+func TestRunRefusesWithoutPosition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, row("mend", false, nil), row("push", false, nil))
+		e := g.log.put(t, "layer-a")
+		r, err := New(Options{Log: g.log, Store: g.store, Reactions: g.opt.Reactions})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits := make(chan error, 1)
+		go func() { waits <- r.WaitFor(t.Context(), e.Position) }()
+		err = r.Run(t.Context())
+		if !errors.Is(err, ErrNoPosition) || !strings.Contains(err.Error(), "mend") || !strings.Contains(err.Error(), "push") {
+			t.Errorf("run: %v", err)
+		}
+		if err := <-waits; !errors.Is(err, ErrClosed) {
+			t.Errorf("wait: %v", err)
+		}
+	})
+}
+
+// A table without rows is always level.
+func TestEmptyTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t)
+		r, stop := g.run()
+		g.log.put(t, "layer-a")
+		g.settle(r)
+		stop()
+	})
+}
+
+// A replay finds its event where the row says, or says that it does not.
+func TestReplayOfAnotherEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, row("mend", false, func(context.Context, domain.Recorded) error { t.Error("ran"); return nil }))
+		e := commands.Parked{Reaction: "mend", EventID: uuid.New(), Position: domain.At(5), Stream: "layer-a", Key: "layer-a", Attempts: 1}
+		gone := commands.Parked{Reaction: "mend", EventID: uuid.New(), Position: domain.At(6), Stream: "layer-none", Key: "layer-none", Attempts: 1}
+		g.store.Park(t.Context(), e)
+		g.store.Park(t.Context(), gone)
+		g.opt.From = FromHead
+		g.log.put(t, "layer-a")
+		r, stop := g.run()
+		defer stop()
+		g.settle(r)
+		if err := r.Replay(t.Context(), "mend", e.EventID); err == nil {
+			t.Error("replayed an event with another id")
+		}
+		if err := r.Replay(t.Context(), "mend", gone.EventID); !errors.Is(err, domain.ErrNoStream) {
+			t.Errorf("replay from a stream that is not there: %v", err)
+		}
+		want(t, "parked", 2, len(g.store.why("mend")))
+	})
 }
 
 func TestNewRefusesBadTables(t *testing.T) {
@@ -563,7 +618,7 @@ func TestParkingIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A log that drops its subscription, or cannot be read for a while, costs time and no event.
+// A log that drops its subscription costs time and no event.
 func TestLogDropsSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
@@ -581,6 +636,28 @@ func TestLogDropsSubscription(t *testing.T) {
 		}
 		g.settle(r)
 		want(t, "ran", all, j.take())
+	})
+}
+
+// So does one that cannot be read for a while.
+func TestLogCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		begun := time.Now()
+		g := newRig(t, row("mend", false, func(_ context.Context, r domain.Recorded) error { j.note("%d", r.Revision); return nil }))
+		g.opt.From = FromStart
+		for range 6 {
+			g.log.put(t, "layer-a")
+		}
+		g.log.failing = 4
+		r, stop := g.run()
+		defer stop()
+		synctest.Wait()
+		if err := r.WaitFor(t.Context(), domain.At(60)); err != nil {
+			t.Error(err)
+		}
+		want(t, "ran", []string{"0", "1", "2", "3", "4", "5"}, j.take())
+		want(t, "after", 1500*time.Millisecond, time.Since(begun)) // 100, 200, 400, 800 ms
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,12 +20,7 @@ import (
 	"ledgerline/domain"
 )
 
-const (
-	saveEvery  = 500                    // messages handled after which the position is written
-	saveWithin = 200 * time.Millisecond // after the first of them, at the latest
-	saveIdle   = 5 * time.Second        // and when nothing was read but events nobody wants
-	maxReason  = 1024                   // bytes of Parked.Reason
-)
+const maxReason = 1024 // bytes of Parked.Reason
 
 // subscription is one topic being delivered. Its goroutines: a feeder that keeps the window filled, one
 // per lane that carries messages, a saver, and one that ends it.
@@ -565,7 +561,7 @@ func reason(err error) string {
 		text = panicText(p.V)
 	}
 	if len(text) > maxReason {
-		text = text[:maxReason]
+		text = strings.ToValidUTF8(text[:maxReason], "")
 	}
 	return text
 }
@@ -578,117 +574,6 @@ func panicText(v any) string {
 	return fmt.Sprintf("panic: %T", v)
 }
 
-// condemn decides that w is parked, and parks it.
-func (s *subscription) condemn(w *work, why string) {
-	w.verdict = &commands.Parked{
-		Reaction: s.feed.Name, EventID: w.rec.ID, Position: w.rec.Position, Stream: w.rec.Stream, Revision: w.rec.Revision,
-		Type: w.rec.Type, Key: w.key, Reason: why, Attempts: w.earlier + w.attempts, At: time.Now().UTC(),
-	}
-	s.park(w)
-}
-
-// park stores w's verdict; only then is w handled. While that fails it is tried again.
-func (s *subscription) park(w *work) {
-	if err := s.cfg.Store.Park(s.msgs, *w.verdict); err != nil {
-		s.log.Error().Err(err).Stringer("position", w.rec.Position).Msg("reaction cannot park a message")
-		s.again(w, s.cfg.Backoff(s.cfg.Attempts))
-		return
-	}
-	s.mu.Lock()
-	s.stats.ParkedTotal++
-	s.remember(*w.verdict)
-	s.mu.Unlock()
-	s.settle(w, fmt.Errorf("%w: %s", ErrParkedAgain, w.verdict.Reason))
-}
-
-// remember notes a row of the store; s.mu is held (but for the first rows).
-func (s *subscription) remember(p commands.Parked) {
-	s.forget(p.Key, p.Position)
-	refs := s.parked[p.Key]
-	i, _ := slices.BinarySearchFunc(refs, p.Position, func(r ref, at domain.Position) int { return r.at.Compare(at) })
-	s.parked[p.Key] = slices.Insert(refs, i, ref{p.Position, p.EventID, p.Attempts == 0})
-	s.parkedAt[p.Position] = struct{}{}
-}
-
-func (s *subscription) forget(key string, at domain.Position) {
-	delete(s.parkedAt, at)
-	refs := slices.DeleteFunc(s.parked[key], func(r ref) bool { return r.at == at })
-	if len(refs) == 0 {
-		delete(s.parked, key)
-	} else {
-		s.parked[key] = refs
-	}
-}
-
-// unpark ends w, which stood parked. What was held behind it follows.
-func (s *subscription) unpark(w *work) {
-	if err := s.cfg.Store.Unpark(s.msgs, s.feed.Name, w.rec.ID); err != nil {
-		s.settle(w, fmt.Errorf("unpark %s: %w", w.rec.ID, err))
-		return
-	}
-	s.mu.Lock()
-	s.forget(w.key, w.rec.Position)
-	var held []ref
-	if refs := s.parked[w.key]; len(refs) > 0 && refs[0].held {
-		held = append(held, refs[0])
-	}
-	s.mu.Unlock()
-	for _, r := range held {
-		s.follow(r)
-	}
-	s.settle(w, nil)
-}
-
-// follow queues the replay of a message that was held, ahead of what came later. Where that fails the
-// message stays parked, the head of its key: it can be replayed by hand, and is at the next start.
-func (s *subscription) follow(r ref) {
-	rows, err := s.cfg.Store.Parked(s.msgs, s.feed.Name)
-	for _, p := range rows {
-		if p.EventID == r.id && p.Position == r.at {
-			err = s.requeue(s.msgs, replay, p, nil)
-		}
-	}
-	if err != nil && !errors.Is(err, ErrClosed) {
-		s.log.Error().Err(err).Stringer("event_id", r.id).Msg("reaction cannot go on with a held message")
-	}
-}
-
-// requeue queues a task for a parked row. answer, if not nil, gets the outcome.
-func (s *subscription) requeue(ctx context.Context, t task, p commands.Parked, answer chan error) error {
-	w := &work{task: t, key: p.Key, earlier: p.Attempts, answer: answer,
-		rec: domain.Recorded{Stream: p.Stream, Revision: p.Revision, Position: p.Position, ID: p.EventID, Type: p.Type}}
-	if t == replay {
-		rec, err := s.lookUp(ctx, p)
-		if err != nil {
-			return err
-		}
-		again := s.prepare(&found{rec: rec})
-		w.rec, w.event, w.broken = rec, again.event, again.broken
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return ErrClosed
-	}
-	s.lanes.add(w)
-	s.wake.Signal()
-	return nil
-}
-
-// lookUp reads the event of a parked row.
-func (s *subscription) lookUp(ctx context.Context, p commands.Parked) (domain.Recorded, error) {
-	for r, err := range s.cfg.Log.Read(ctx, p.Stream, p.Revision) {
-		if err != nil {
-			return r, fmt.Errorf("read event %d of %s: %w", p.Revision, p.Stream, err)
-		}
-		if r.ID != p.EventID {
-			break
-		}
-		return r, nil
-	}
-	return domain.Recorded{}, fmt.Errorf("event %d of %s is not %s", p.Revision, p.Stream, p.EventID)
-}
-
 // settle takes w out of its lane and answers.
 func (s *subscription) settle(w *work, err error) {
 	s.mu.Lock()
@@ -696,91 +581,6 @@ func (s *subscription) settle(w *work, err error) {
 	s.lanes.finish(w)
 	s.advance(w.mark)
 	w.tell(err)
-}
-
-// save writes the position: saveWithin after the first handled message or at once when saveEvery are, and
-// saveIdle after mere reading; and once more at the end.
-func (s *subscription) save() {
-	var timer *time.Timer
-	var at time.Time
-	set := func(d time.Duration) {
-		if due := time.Now().Add(d); timer == nil || due.Before(at) {
-			if timer != nil {
-				timer.Stop()
-			}
-			timer, at = time.NewTimer(d), due
-		}
-	}
-	for {
-		var ring <-chan time.Time
-		if timer != nil {
-			ring = timer.C
-		}
-		now := false
-		select {
-		case <-s.last:
-			if timer != nil {
-				timer.Stop()
-			}
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.msgs), max(s.cfg.Grace, time.Second))
-			defer cancel()
-			s.store(ctx)
-			return
-		case <-ring:
-			timer, now = nil, true
-		case <-s.dirty:
-			s.mu.Lock()
-			handled, skipped := s.unsaved, s.skipped
-			s.mu.Unlock()
-			switch {
-			case handled >= saveEvery:
-				now = true
-			case handled > 0:
-				set(saveWithin)
-			case skipped:
-				set(saveIdle)
-			}
-		}
-		if now {
-			if timer != nil {
-				timer.Stop()
-				timer = nil
-			}
-			if !s.store(s.msgs) {
-				set(time.Second)
-			}
-		}
-	}
-}
-
-// store writes the present state if it is not written yet; false if that failed.
-func (s *subscription) store(ctx context.Context) bool {
-	s.mu.Lock()
-	handled, skipped := s.unsaved, s.skipped
-	state := s.state()
-	s.unsaved, s.skipped = 0, false
-	s.mu.Unlock()
-	if handled == 0 && !skipped {
-		return true
-	}
-	if err := s.cfg.Store.SaveReactor(ctx, s.feed.Name, state); err != nil {
-		s.log.Error().Err(err).Stringer("position", state.Position).Msg("reaction cannot save its position")
-		s.mu.Lock()
-		s.unsaved, s.skipped = s.unsaved+handled, s.skipped || skipped
-		s.mu.Unlock()
-		return false
-	}
-	return true
-}
-
-// state is what would be saved now; s.mu is held.
-func (s *subscription) state() commands.ReactorState {
-	state := commands.ReactorState{Position: s.window.low, Done: s.window.done()}
-	for p := range s.passed {
-		state.Done = append(state.Done, p)
-	}
-	slices.SortFunc(state.Done, domain.Position.Compare)
-	return state
 }
 
 // status is how the subscription stands.
