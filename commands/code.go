@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"ledgerline/domain"
@@ -215,11 +216,11 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 			device = c.DeviceID
 			return c.Redeem(mac, device, s.now())
 		}
-		if err := c.Dead(s.now()); err != nil {
-			return nil, err
+		if _, err := c.Redeem(mac, "", s.now()); err != nil {
+			return nil, err // before the phone is made known: a refusal leaves no trace of it
 		}
 		if !trusted && c.Purpose == "rollout" && s.guard.Exhausted(s.now()) {
-			return nil, ErrGuesses
+			return nil, &GuessError{exhaustedRetry}
 		}
 		d, err := s.redeemer(ctx, mac, in)
 		if err != nil {
@@ -255,12 +256,22 @@ func (s *Service) redeemer(ctx context.Context, mac domain.MAC, in RedeemCode) (
 	return d, err
 }
 
+// exhaustedRetry is what a phone is told to wait while the instance's budget of wrong codes is spent.
+const exhaustedRetry = time.Hour
+
 // wrongCode counts a refused code against its source; a known code that is dead is a denial on its own
-// stream, one event per hour (D27).
+// stream, one event per hour (D27). While the instance's budget is spent the answer is the one a good
+// rollout code gets, or it would tell a guesser which code is good.
 func (s *Service) wrongCode(caller Caller, mac domain.MAC, known domain.StreamID) error {
-	s.guard.Wrong(caller.IP, mac, s.now())
 	if known != "" {
 		s.denials.add(known, s.now())
+	}
+	if caller.confirmed() {
+		return domain.ErrCodeRefused
+	}
+	s.guard.Wrong(caller.IP, mac, s.now())
+	if s.guard.Exhausted(s.now()) {
+		return &GuessError{exhaustedRetry}
 	}
 	return domain.ErrCodeRefused
 }
@@ -293,6 +304,7 @@ func (s *Service) RevokeCode(ctx context.Context, in RevokeCode) (Outcome, error
 // code is dead: that deletes the digits, and what could find them, for good (D19). Run on a schedule.
 func (s *Service) ExpireCodes(ctx context.Context) (expired int, err error) {
 	const batch = 500
+	var errs []error
 	now := s.now()
 	for {
 		head, err := s.Log.Head(ctx)
@@ -303,51 +315,87 @@ func (s *Service) ExpireCodes(ctx context.Context) (expired int, err error) {
 		if err != nil {
 			return expired, err
 		}
+		before := expired
 		for _, ref := range due {
 			out, err := decide(ctx, s, ref.Stream, func(c domain.Code) ([]domain.Event, error) { return c.Expire(now), nil })
+			if ctx.Err() != nil {
+				return expired, ctx.Err()
+			}
 			if err != nil {
-				return expired, err
+				errs = append(errs, err) // one code that cannot be decided keeps no other alive
 			}
 			expired += len(out.Events)
 		}
-		if len(due) < batch {
+		if len(due) < batch || expired == before {
 			break
 		}
 	}
-	return expired, s.destroyEpochs(ctx, now)
+	return expired, errors.Join(append(errs, s.destroyEpochs(ctx, now))...)
 }
 
-// destroyEpochs erases the keys of past days without a live code, as far back as codes can have lived.
+// epochs is what is known of past code epochs. Volatile: after a restart their idle time begins again.
+type epochs struct {
+	mu     sync.Mutex
+	idle   map[domain.Subject]time.Time // since when an epoch is known to have no live code
+	looked bool                         // the long way back has been looked through
+}
+
+// How many days destroyEpochs looks back: usually a little more than codes can live, the first time as far
+// as a program that stood still may have to.
+const (
+	epochDays    = 16
+	allEpochDays = 1000
+)
+
+// destroyEpochs erases the keys of past days without a live code. A phone may repeat its redemption for a
+// while (D17), so an epoch must have been idle that long.
 func (s *Service) destroyEpochs(ctx context.Context, now time.Time) error {
+	s.epochs.mu.Lock()
+	defer s.epochs.mu.Unlock()
 	head, err := s.Log.Head(ctx)
 	if err != nil {
 		return err
 	}
-	for day := 1; day <= 16; day++ {
-		epoch := domain.Epoch(now.AddDate(0, 0, -day))
-		keyed, h, err := load[domain.Keyed](ctx, s.Log, epoch.Stream())
-		if err != nil {
-			return err
-		}
-		if h.revision == domain.NoStream || keyed.Destroyed[epoch] {
-			continue
-		}
-		live, err := s.Candidates.LiveCodes(ctx, head, epoch)
-		if err != nil {
-			return err
-		}
-		// A phone may repeat its redemption for a while after the code's end (D17).
-		if live > 0 || now.Sub(endOfDay(epoch, now, day)) < domain.RepeatWindow {
-			continue
-		}
-		if _, err := s.DestroyKey(ctx, DestroyKey{Subject: epoch}); err != nil {
+	days := epochDays
+	if !s.epochs.looked {
+		days = allEpochDays
+	}
+	for day := 1; day <= days; day++ {
+		if err := s.retireEpoch(ctx, head, domain.Epoch(now.AddDate(0, 0, -day)), now); err != nil {
 			return err
 		}
 	}
+	s.epochs.looked = s.epochs.looked || len(s.epochs.idle) == 0 // what is not destroyed yet may be from long ago
 	return nil
 }
 
-func endOfDay(_ domain.Subject, now time.Time, day int) time.Time {
-	y, m, d := now.AddDate(0, 0, -day+1).Date()
-	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+// retireEpoch destroys the key of an epoch that has been idle for long enough.
+func (s *Service) retireEpoch(ctx context.Context, head domain.Position, epoch domain.Subject, now time.Time) error {
+	keyed, h, err := load[domain.Keyed](ctx, s.Log, epoch.Stream())
+	if err != nil || h.revision == domain.NoStream || keyed.Destroyed[epoch] {
+		return err
+	}
+	live, err := s.Candidates.LiveCodes(ctx, head, epoch)
+	if err != nil {
+		return err
+	}
+	since, idle := s.epochs.idle[epoch]
+	switch {
+	case live > 0:
+		delete(s.epochs.idle, epoch)
+		return nil
+	case !idle:
+		if s.epochs.idle == nil {
+			s.epochs.idle = make(map[domain.Subject]time.Time)
+		}
+		s.epochs.idle[epoch] = now
+		return nil
+	case now.Sub(since) < domain.RepeatWindow:
+		return nil
+	}
+	if _, err := s.DestroyKey(ctx, DestroyKey{Subject: epoch}); err != nil {
+		return err
+	}
+	delete(s.epochs.idle, epoch)
+	return nil
 }

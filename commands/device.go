@@ -372,8 +372,11 @@ func (s *Service) BeginLife(ctx context.Context, in BeginLife) (Outcome, error) 
 			discovered := domain.DeviceDiscovered{DeviceID: id, MAC: old.MAC, DeviceFacts: old.DeviceFacts, Added: "operator"}
 			events, d = append(events, discovered), d.Apply(discovered)
 		}
-		if old.MovedTo == domain.Master || d.Assigned() {
+		if old.MovedTo == domain.Master || d.Assigned() && d.TenantID == old.MovedTo {
 			return events, nil
+		}
+		if err := s.liveTenant(ctx, old.MovedTo); err != nil {
+			return nil, err
 		}
 		secret, hash, err := s.deviceSecret(ctx, id)
 		if err != nil {

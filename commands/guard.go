@@ -195,6 +195,13 @@ func (d *denials) add(stream domain.StreamID, now time.Time) {
 	d.counts[denial{stream, now.UTC().Truncate(time.Hour)}]++
 }
 
+// back notes again what could not be recorded.
+func (d *denials) back(k denial, n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counts[k] += n
+}
+
 // take returns and forgets the counts of hours that ended at or before until.
 func (d *denials) take(until time.Time) map[denial]int {
 	d.mu.Lock()
@@ -228,7 +235,10 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 				return []domain.Event{domain.CodeDenied{CodeID: c.CodeID, Hour: k.hour, Count: n}}, nil
 			})
 		}
-		errs = append(errs, err)
+		if err != nil {
+			s.denials.back(k, n)
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -28,7 +28,7 @@ type Regenerated struct {
 // domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, ErrNoPlugin, domain.ErrErased.
 func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Regenerated, Outcome, error) {
 	var made Regenerated
-	var revealed Revealed
+	var same bool // decided, not merely tried, that the files are what they were
 	out, err := decide(ctx, s, in.ID.Stream(), func(d domain.Device) ([]domain.Event, error) {
 		if err := d.Live(); err != nil {
 			return nil, err
@@ -36,8 +36,8 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		if d.Plugin == "" {
 			return nil, nil
 		}
-		var err error
-		if revealed, err = s.RenderDevice(ctx, d); err != nil {
+		revealed, err := s.RenderDevice(ctx, d)
+		if err != nil {
 			return nil, err
 		}
 		if made.Config, err = s.keep(ctx, d, revealed); err != nil {
@@ -45,7 +45,7 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		}
 		events, err := d.Regenerate(made.Config)
 		if len(events) == 0 && err == nil {
-			made.Config.Files = d.Config.Files
+			made.Config.Files, same = d.Config.Files, true
 		}
 		return events, err
 	})
@@ -53,8 +53,8 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		return made, out, err
 	}
 	made.Changed = len(out.Events) > 0
-	if d := revealed.Device; d != "" && !made.Changed {
-		s.serving.same(d, out.Revision, made.Config)
+	if same {
+		s.serving.same(in.ID, out.Revision, made.Config)
 	}
 	return made, out, nil
 }

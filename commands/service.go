@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-playground/validator/v10"
@@ -57,6 +58,7 @@ type Service struct {
 	denials   denials
 	ownKeys   ownKeys
 	discovery discovery
+	epochs    epochs
 }
 
 // Guard is the budget on wrong codes; see guard.go.
@@ -152,15 +154,19 @@ var validate = func() *validator.Validate {
 // rules puts validator tags into words.
 var rules = map[string]string{
 	"required": "is required",
-	"id":       domain.ErrBadID.Error(),
-	"text":     "must be text without control characters",
-	"oneof":    "must be one of: %s",
-	"max":      "must be at most %s long",
-	"min":      "must be at least %s",
-	"lte":      "must be at most %s",
-	"gte":      "must be at least %s",
-	"email":    "must be an e-mail address",
-	"fqdn":     "must be a domain name",
+	"unique":   "must not name anything twice",
+	// The parameters of these name Go fields, which say nothing to a caller.
+	"required_without": "is required",
+	"required_if":      "is required",
+	"id":               domain.ErrBadID.Error(),
+	"text":             "must be text without control characters",
+	"oneof":            "must be one of: %s",
+	"max":              "must be at most %s long",
+	"min":              "must be at least %s",
+	"lte":              "must be at most %s",
+	"gte":              "must be at least %s",
+	"email":            "must be an e-mail address",
+	"fqdn":             "must be a domain name",
 }
 
 // check applies the validator tags of a command's input.
@@ -176,9 +182,7 @@ func check(in any) error {
 		if !ok {
 			rule = "breaks the rule " + b.Tag()
 		}
-		if b.Param() != "" {
-			rule = fmt.Sprintf(rule, b.Param())
-		}
+		rule = strings.ReplaceAll(rule, "%s", b.Param())
 		_, field, _ := bytes.Cut([]byte(b.Namespace()), []byte("."))
 		errs[i] = &InvalidError{string(field), rule}
 	}
