@@ -37,7 +37,7 @@ type Log interface {
 	// nothing twice, in position order. It ends with an error only: ctx's own, or the reason of a drop.
 	Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error]
 
-	// Head is the position of the last event of the log (zero for an empty log).
+	// Head is the position of the last event that ReadAll shows (zero for an empty log).
 	Head(ctx context.Context) (domain.Position, error)
 }
 
@@ -72,8 +72,8 @@ type Parked struct {
 	Revision domain.Revision `json:"revision"`
 	Type     string          `json:"event_type"`
 	Key      string          `json:"key"`
-	Reason   string          `json:"reason"` // the last error's text; never holds a secret
-	Attempts int             `json:"attempts"`
+	Reason   string          `json:"reason"`   // the last error's text; never holds a secret
+	Attempts int             `json:"attempts"` // 0: never tried, held behind an earlier one of its key
 	At       time.Time       `json:"at"`
 }
 

@@ -220,6 +220,7 @@ func (d Device) Apply(e Event) Device {
 	case DeviceReset:
 		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
 		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
+		d.Config, d.Delivered = DeviceConfigRegenerated{}, nil
 	case DeviceReplaced:
 		d.ReplacedBy, d.Deleted = e.By, true
 	case DeviceMACPathReopened:
