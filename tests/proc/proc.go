@@ -27,7 +27,8 @@ func root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-var build = sync.OnceValues(func() (string, error) {
+// Build builds the program, once, and answers where it is.
+var Build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "ledgerline-bin-")
 	if err != nil {
 		return "", err
@@ -45,7 +46,7 @@ var build = sync.OnceValues(func() (string, error) {
 // Binary is the built program.
 func Binary(t testing.TB) string {
 	t.Helper()
-	bin, err := build()
+	bin, err := Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ type Server struct {
 // Start starts a server on dir with free ports and waits until it is ready. The test's end stops it.
 func Start(t testing.TB, dir string, args ...string) *Server {
 	t.Helper()
-	s, err := start(Binary(t), dir, args...)
+	s, err := Launch(Binary(t), dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,8 @@ func Start(t testing.TB, dir string, args ...string) *Server {
 	return s
 }
 
-func start(bin, dir string, args ...string) (*Server, error) {
+// Launch starts a server on dir with free ports and waits, for a minute at most, until it is ready.
+func Launch(bin, dir string, args ...string) (*Server, error) {
 	s := &Server{Dir: dir, exited: make(chan struct{})}
 	s.cmd = exec.Command(bin, append([]string{"serve", "--data", dir, "--admin", "127.0.0.1:0", "--phones", "127.0.0.1:0", "--tftp", "127.0.0.1:0",
 		"--ops", "127.0.0.1:0", "--log-format", "json"}, args...)...)
