@@ -1,6 +1,10 @@
 package plugins
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // At is the same account under another number, for phones that hold one account in two places.
 func (l *Line) At(n int) *Line {
@@ -114,4 +118,62 @@ func (v *view) ModuleKeys() []*Key {
 		}
 	}
 	return out
+}
+
+// Nth is the number of a setting that account 1 has under a number of its own and the others in blocks of a hundred:
+// first for account 1, second for account 2, second+100 for account 3 and so on.
+func (l *Line) Nth(first, second int) int {
+	if l.N == 1 {
+		return first
+	}
+	return second + (l.N-2)*100
+}
+
+// Folder is a URL without scheme and without the name of a file at its end.
+func (v *view) Folder(url string) string {
+	place := noScheme(url)
+	i := strings.LastIndexByte(place, '/')
+	if i >= 0 && (i == len(place)-1 || strings.Contains(place[i:], ".")) {
+		return place[:i]
+	}
+	return place
+}
+
+// PlacedLine is a line with the number of its server, from 1.
+type PlacedLine struct {
+	*Line
+	Server int
+}
+
+// Place is l with its server's number.
+func (s *Servers) Place(l *Line) PlacedLine { return PlacedLine{l, s.Of(l)} }
+
+// Empty are all accounts of the model, none in use: what a phone nobody has configured is to forget.
+func (v *view) Empty() []*Line {
+	out := make([]*Line, v.Accounts)
+	for i := range out {
+		out[i] = &Line{N: i + 1, view: v}
+	}
+	return out
+}
+
+// Chosen is the line's codecs in the words of a table, otherwise when there are none, filled up to n words with the
+// first: for phones that have n places and no way to leave one empty. A codec the table lacks is a warning.
+func (l *Line) Chosen(table, otherwise string, n int) []string {
+	var out []string
+	for _, codec := range l.Items("codecs") {
+		word, ok := l.view.pkg.Tables[table][codec]
+		if !ok {
+			l.view.warn(l.Pointer("codecs"), fmt.Sprintf("the %s has nothing for %q; it is left out", l.view.title(), codec))
+		} else if !slices.Contains(out, word) {
+			out = append(out, word)
+		}
+	}
+	if len(out) == 0 {
+		out = strings.Fields(otherwise)
+	}
+	for len(out) < n {
+		out = append(out, out[0])
+	}
+	return out[:n]
 }

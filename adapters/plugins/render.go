@@ -102,7 +102,13 @@ func (p *Package) file(row FileRow, real, veiled *view) (commands.File, bool, er
 	if f.Data, err = p.pool.execute(row.Template, row.Format, real); err != nil {
 		return f, false, err
 	}
-	f.Skeleton, err = p.pool.execute(row.Template, row.Format, veiled)
+	if f.Skeleton, err = p.pool.execute(row.Template, row.Format, veiled); err != nil {
+		return f, false, err
+	}
+	if f.Data, err = wire.Finish(row.Format, f.Data, string(real.MAC)); err != nil {
+		return f, false, err
+	}
+	f.Skeleton, err = wire.Finish(row.Format, f.Skeleton, string(real.MAC))
 	return f, true, err
 }
 

@@ -31,6 +31,8 @@ var formats = map[string]format{
 	"yealink":      {flatten, parseYealink},
 	"yealink-boot": {flatten, parseYealinkBoot},
 	"xml":          {escapeXML, parseXML},
+
+	grandstreamBinary: {escapeXML, parseGrandstream},
 }
 
 // Formats lists the known formats, sorted.
