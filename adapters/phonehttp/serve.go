@@ -265,6 +265,13 @@ func (a *answer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom is what http.ServeContent writes with: net/http keeps buffers for it.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(a.ResponseWriter, r)
+	a.written += n
+	return n, err
+}
+
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 

@@ -217,7 +217,7 @@ func TestWhateverIsNotToBeHadIsOne404(t *testing.T) {
 		"/unknown.cfg", "/t/wrong-key/001565ffffff.cfg", "/d/wrongsecret/001565ffffff.cfg", "/c/000000000000/001565ffffff.cfg", "/provisioning-key/unknown.cfg",
 		"/", "/t", "/t/", "/t/key", "/t/key/", "/d/x", "/c/1/", "/unknown.cfg/", "//", "///d",
 		"/../001565a1b2c3.cfg", "/x/../001565a1b2c3.cfg", "/%2e%2e/001565a1b2c3.cfg", "/./001565a1b2c3.cfg", "/..%2f001565a1b2c3.cfg",
-		"/001565a1b2c3%2fx.cfg", "/%2F001565a1b2c3.cfg", "/a%5c001565a1b2c3.cfg", `/a\001565a1b2c3.cfg`, "/001565a1b2c3.cfg%00", "/%00", "/%0d%0aX: y",
+		"/001565a1b2c3%2fx.cfg", "/%2F001565a1b2c3.cfg", "/a%5c001565a1b2c3.cfg", `/a\001565a1b2c3.cfg`, "/001565a1b2c3.cfg%00", "/%00", "/%0d%0aX:%20y",
 		"/%ff", "/t%C3%A9l.cfg", "/%7f", long, long + "/001565a1b2c3.cfg", "/001565a1b2c3.cfg?" + strings.Repeat("q", 1025),
 	} {
 		f := someFiles()
@@ -276,7 +276,7 @@ func TestErrorsAreAnsweredInOnePlace(t *testing.T) {
 			f.failWith(func(commands.ServeFile) error { return c.err })
 			_, addr := start(t, Options{Files: f})
 			answer := get(t, addr, c.target, c.header...)
-			if strings.HasSuffix(c.want, "\n\n") || len(c.want) > 60 {
+			if len(c.want) > 60 { // a whole answer
 				if diff := cmp.Diff(c.want, answer); diff != "" {
 					t.Error(diff)
 				}
