@@ -268,7 +268,7 @@ func (s *Service) ConfigureDevice(ctx context.Context, in ConfigureDevice) (Outc
 	if err := check(in); err != nil {
 		return Outcome{}, err
 	}
-	settings, err := in.Settings.Clean()
+	settings, err := clean(in.Settings)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -23,7 +23,7 @@ func (s *Service) DefineLayer(ctx context.Context, in DefineLayer) (domain.Layer
 	if err := check(in); err != nil {
 		return "", Outcome{}, err
 	}
-	settings, err := in.Settings.Clean()
+	settings, err := clean(in.Settings)
 	if err != nil {
 		return "", Outcome{}, err
 	}
@@ -71,7 +71,7 @@ func (s *Service) AmendLayer(ctx context.Context, in AmendLayer) (Outcome, error
 	if err := check(in); err != nil {
 		return Outcome{}, err
 	}
-	settings, err := in.Settings.Clean()
+	settings, err := clean(in.Settings)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -26,7 +26,7 @@ func (s *Service) DefineLine(ctx context.Context, in DefineLine) (domain.LineID,
 	if err := check(in); err != nil {
 		return "", Outcome{}, err
 	}
-	settings, err := in.Settings.Clean()
+	settings, err := clean(in.Settings)
 	if err != nil {
 		return "", Outcome{}, err
 	}
@@ -77,7 +77,7 @@ func (s *Service) AmendLine(ctx context.Context, in AmendLine) (Outcome, error) 
 	if err := check(in); err != nil {
 		return Outcome{}, err
 	}
-	settings, err := in.Settings.Clean()
+	settings, err := clean(in.Settings)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -47,23 +47,43 @@ type tree[T any] interface {
 	MapSecrets(fn func(pointer string, v any) (any, error)) (T, error)
 	MapPersonal(fn func(pointer string, v any) (any, error)) (T, error)
 	Get(path string) any
+	Clean() (T, error)
+}
+
+// clean validates and normalises settings a caller sent. "[redacted]" for a secret becomes the zero Secret,
+// which protect reads as "as it was".
+func clean[T tree[T]](in T) (T, error) {
+	marked, err := in.MapSecrets(func(_ string, v any) (any, error) {
+		if v == domain.Redacted {
+			return domain.Secret{}, nil
+		}
+		return v, nil
+	})
+	if err != nil {
+		return in, err
+	}
+	return marked.Clean()
 }
 
 // protect turns the secrets and names in settings a caller sent into sealed values of subject. A secret
-// the caller sends back as "[redacted]" keeps the value it has in before; one unchanged keeps its seal.
+// the caller leaves as it was (see clean) keeps the value it has in before; one unchanged keeps its seal.
 func protect[T tree[T]](ctx context.Context, s *Service, subject domain.Subject, in, before T) (T, error) {
 	seal := func(make func(fp, clear string) any) func(string, any) (any, error) {
 		return func(pointer string, v any) (any, error) {
-			clear, err := domain.LeafText(v)
-			if err != nil {
-				return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "must be text"}
-			}
 			old := before.Get(dotted(pointer))
-			if clear == domain.Redacted {
+			if sent, sealed := sealedOf(v); sealed {
+				// Somebody else's ciphertext must not become a value of this subject.
+				if !sent.IsZero() {
+					return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "must be in clear text"}
+				}
 				if old == nil {
 					return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "is redacted, and there is no value to keep"}
 				}
 				return old, nil
+			}
+			clear, err := domain.LeafText(v)
+			if err != nil {
+				return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "must be text"}
 			}
 			fp, err := s.fingerprint(ctx, subject, clear)
 			if err != nil {
