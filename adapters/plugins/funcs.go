@@ -14,11 +14,12 @@ import (
 	"ledgerline/adapters/plugins/wire"
 )
 
-// templatePool holds the compiled templates of a package. Each executor is a set of templates bound to its own
-// run; they are reused, for binding costs more than running.
+// templatePool holds the templates of a package: as a program, and for text/template. Each executor is a set of templates
+// bound to its own run; they are reused, for binding costs more than running.
 type templatePool struct {
-	base *template.Template
-	free sync.Pool
+	base    *template.Template
+	free    sync.Pool
+	program *program
 }
 
 type executor struct {
@@ -63,7 +64,7 @@ func compileTemplates(p *Package, texts map[string]string) (*templatePool, error
 			t.Root.Nodes = append([]parse.Node{tick(t.Tree)}, t.Root.Nodes...)
 		}
 	}
-	pool := &templatePool{base: base}
+	pool := &templatePool{base: base, program: compileProgram(base)}
 	if _, err := pool.executor(); err != nil {
 		return nil, bad("%v", err)
 	}
@@ -118,6 +119,14 @@ func (p *templatePool) executor() (*executor, error) {
 // execute runs the template called name over v; format "" is plain text. Lines of blanks are dropped, so that templates
 // may be airy.
 func (p *templatePool) execute(name, format string, v *view) ([]byte, error) {
+	if out, ok := p.program.execute(name, format, v); ok {
+		return out, nil
+	}
+	return p.interpret(name, format, v)
+}
+
+// interpret is execute by text/template.
+func (p *templatePool) interpret(name, format string, v *view) ([]byte, error) {
 	e, err := p.executor()
 	if err != nil {
 		return nil, err
@@ -181,15 +190,10 @@ func (r *run) funcs() template.FuncMap {
 		"directory": func(kind, vendor string) string { return r.view.directory(kind, vendor) },
 		"fw":        func(least int) bool { return r.view.FwLine >= least },
 
-		"bit":   func(b bool) string { return choose(b, "1", "0") },
-		"onoff": func(b bool) string { return choose(b, "on", "off") },
-		"yesno": func(b bool) string { return choose(b, "yes", "no") },
-		"choose": func(b bool, yes, no any) any {
-			if b {
-				return yes
-			}
-			return no
-		},
+		"bit":     func(b bool) string { return choose(b, "1", "0") },
+		"onoff":   func(b bool) string { return choose(b, "on", "off") },
+		"yesno":   func(b bool) string { return choose(b, "yes", "no") },
+		"choose":  func(b bool, yes, no any) any { return choose(b, yes, no) },
 		"default": func(otherwise, s string) string { return choose(s != "", s, otherwise) },
 
 		"add": func(a, b int) int { return a + b },
@@ -248,7 +252,7 @@ func (r *run) seq(from, to int) ([]int, error) {
 	return out, nil
 }
 
-func choose(b bool, yes, no string) string {
+func choose[T any](b bool, yes, no T) T {
 	if b {
 		return yes
 	}

@@ -1,0 +1,27 @@
+package plugins
+
+import "text/template"
+
+// Interpreted is s rendered by text/template alone, Compiled by programs alone: what they leave to text/template is an error.
+func Interpreted(s *Set) *Set {
+	return s.with(func(p *templatePool) *templatePool {
+		return &templatePool{base: p.base}
+	})
+}
+
+// Compiled: see Interpreted.
+func Compiled(s *Set) *Set {
+	return s.with(func(p *templatePool) *templatePool {
+		return &templatePool{base: template.New(""), program: p.program}
+	})
+}
+
+func (s *Set) with(change func(*templatePool) *templatePool) *Set {
+	out := &Set{}
+	for _, p := range s.packages {
+		c := *p
+		c.pool = change(p.pool)
+		out.packages = append(out.packages, &c)
+	}
+	return out
+}
