@@ -285,9 +285,9 @@ func TestCertificatesFollowTheirFilesAndABadFileChangesNothing(t *testing.T) {
 func TestWhereNothingCanBeWatchedPollingFindsTheChange(t *testing.T) {
 	ca, dir := newAuthority(t, "ours"), t.TempDir()
 	// The watched folder holds links only; what changes is elsewhere, as on a network file system.
-	real := ca.certFiles(t, t.TempDir())
+	kept := ca.certFiles(t, t.TempDir())
 	pair := CertPair{filepath.Join(dir, "c"), filepath.Join(dir, "k")}
-	if err := errors.Join(os.Symlink(real.Cert, pair.Cert), os.Symlink(real.Key, pair.Key)); err != nil {
+	if err := errors.Join(os.Symlink(kept.Cert, pair.Cert), os.Symlink(kept.Key, pair.Key)); err != nil {
 		t.Fatal(err)
 	}
 	certs, err := OpenCerts(pair)
@@ -300,7 +300,7 @@ func TestWhereNothingCanBeWatchedPollingFindsTheChange(t *testing.T) {
 	ctx, cancel := context.WithCancel(zerolog.New(lines(func(l string) { said <- l })).WithContext(context.Background()))
 	done := make(chan error, 1)
 	go func() { done <- certs.Watch(ctx) }()
-	ca.certFiles(t, filepath.Dir(real.Cert))
+	ca.certFiles(t, filepath.Dir(kept.Cert))
 	for line := ""; !strings.Contains(line, "reloaded"); {
 		line = <-said
 	}

@@ -235,7 +235,7 @@ func (s *Server) send(w *answer, r *http.Request, v commands.Served) {
 	}
 	http.ServeContent(w, r, "", modified, bytes.NewReader(v.Data))
 	switch {
-	case w.status == http.StatusNotModified && r.Header.Get("If-None-Match") != "":
+	case w.status == http.StatusNotModified && strings.Contains(r.Header.Get("If-None-Match"), v.File.ETag()): // "*" proves nothing
 	case w.status == http.StatusOK && r.Method == http.MethodGet && w.written == int64(len(v.Data)) && http.NewResponseController(w.ResponseWriter).Flush() == nil:
 	default:
 		return

@@ -131,6 +131,7 @@ func TestConditionsRangesAndDeliveries(t *testing.T) {
 		{"its tag", "GET /001565a1b2c3.cfg", "If-None-Match: " + tag, 304, 0, true},
 		{"a weak form of its tag", "GET /001565a1b2c3.cfg", "If-None-Match: W/" + tag, 304, 0, true},
 		{"one of several tags", "GET /001565a1b2c3.cfg", `If-None-Match: "a", ` + tag, 304, 0, true},
+		{"any tag", "GET /001565a1b2c3.cfg", "If-None-Match: *", 304, 0, false},
 		{"HEAD with its tag", "HEAD /001565a1b2c3.cfg", "If-None-Match: " + tag, 304, 0, true},
 		{"another tag wins over the time", "GET /001565a1b2c3.cfg", "If-None-Match: \"x\"\r\nIf-Modified-Since: Tue, 03 Mar 2026 12:00:00 GMT", 200, 39, true},
 		{"not modified since", "GET /001565a1b2c3.cfg", "If-Modified-Since: Tue, 03 Mar 2026 12:00:00 GMT", 304, 0, false},
