@@ -367,34 +367,42 @@ func (s *Service) Delivered(v Served) {
 	s.serving.deliver(d)
 }
 
+// deliveryTime bounds the recording of one delivery, and of all those left when the program ends.
+const deliveryTime = 5 * time.Second
+
 // RunDeliveries records deliveries until ctx ends, then those already noted.
 func (s *Service) RunDeliveries(ctx context.Context) error {
 	queue := s.serving.deliveries()
-	record := func(ctx context.Context, d delivery) error {
-		_, err := decide(WithCaller(ctx, d.by), s, d.id.Stream(), func(state domain.Device) ([]domain.Event, error) {
-			return state.Deliver(d.event), nil
-		})
-		if err != nil {
-			s.serving.forget(d)
-		}
-		return err
-	}
 	for {
 		select {
 		case d := <-queue:
-			_ = record(ctx, d) // the next poll notes it again
+			s.recordDelivery(ctx, d)
 		case <-ctx.Done():
-			rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliveryTime)
 			defer cancel()
-			for {
+			for rest.Err() == nil {
 				select {
 				case d := <-queue:
-					_ = record(rest, d)
+					s.recordDelivery(rest, d)
 				default:
 					return ctx.Err()
 				}
 			}
+			return ctx.Err()
 		}
+	}
+}
+
+// recordDelivery also records what was noted before ctx ended. What cannot be recorded is forgotten: the
+// next poll notes it again.
+func (s *Service) recordDelivery(ctx context.Context, d delivery) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliveryTime)
+	defer cancel()
+	_, err := decide(WithCaller(ctx, d.by), s, d.id.Stream(), func(state domain.Device) ([]domain.Event, error) {
+		return state.Deliver(d.event), nil
+	})
+	if err != nil {
+		s.serving.forget(d)
 	}
 }
 
