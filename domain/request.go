@@ -37,4 +37,6 @@ func (r Request) Apply(e Event) Request {
 }
 
 // Fresh tells whether the answer is still to be repeated at now.
-func (r Request) Fresh(now time.Time) bool { return r.Exists && now.Before(r.AnsweredAt.Add(AnswerAge)) }
+func (r Request) Fresh(now time.Time) bool {
+	return r.Exists && now.Before(r.AnsweredAt.Add(AnswerAge))
+}

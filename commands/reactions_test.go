@@ -1,0 +1,325 @@
+package commands_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"ledgerline/commands"
+	"ledgerline/commands/commandstest"
+	"ledgerline/domain"
+)
+
+// reaction is one row of commands.Reactions in one situation: prepare makes the cause (the last event of that
+// type), holds says what must be true afterwards, whatever happened in between.
+type reaction struct {
+	row     string
+	when    string
+	prepare func(*kit)
+	cause   string
+	holds   func(*kit) error
+}
+
+func want(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
+var reactions = []reaction{
+	{"assign-redeemed-device", "a phone redeemed a code", func(k *kit) {
+		_, _, err := k.redeem(k.issue("rollout").Code, phone)
+		k.ok(err)
+	}, "code.redeemed", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(d.TenantID == "acme" && d.UserID == "anna" && d.Assigned() && k.count("code-", "code.assignment_failed") == 0, "it is of %s", d.TenantID)
+	}},
+	{"assign-redeemed-device", "the phone went to another tenant meanwhile", func(k *kit) {
+		_, _, err := k.redeem(k.issue("rollout").Code, phone)
+		k.ok(err)
+		k.assign(phone, "globex", "")
+	}, "code.redeemed", func(k *kit) error {
+		n := k.count("code-", "code.assignment_failed")
+		return want(n == 1 && k.device(domain.DeviceID(phone)).TenantID == "globex", "%d failures are on record", n)
+	}},
+	{"associate-user-lines", "the user has lines", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		k.line("l2", "acme", "anna")
+		k.assign(phone, "acme", "anna")
+	}, "device.assigned", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(maps.Equal(d.Lines, map[int]domain.LineID{1: "l1", 2: "l2"}) && !d.Awaiting, "it has %v", d.Lines)
+	}},
+	{"associate-user-lines", "the user has none", func(k *kit) { k.assign(phone, "acme", "anna") }, "device.assigned", func(k *kit) error {
+		return want(k.device(domain.DeviceID(phone)).Status() == domain.StateAwaitingLine, "it does not wait")
+	}},
+	{"give-waiting-device-its-line", "two devices wait", func(k *kit) {
+		k.assign(phone, "acme", "anna")
+		k.assign(spare, "acme", "anna")
+		k.settle()
+		k.line("l1", "acme", "anna")
+	}, "line.defined", func(k *kit) error {
+		n := len(k.device(domain.DeviceID(phone)).Lines) + len(k.device(domain.DeviceID(spare)).Lines)
+		return want(n == 1, "the line is on %d devices", n)
+	}},
+	{"regenerate-config", "a device was assigned", func(k *kit) { k.assign(phone, "acme", "") }, "device.assigned", hasFiles(phone, "")},
+	{"regenerate-line-devices", "a password was rotated", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		k.assign(phone, "acme", "anna")
+		k.settle()
+		second := k.assign(spare, "acme", "")
+		_, err := k.AssociateLine(k.ctx, commands.AssociateLine{DeviceID: second, LineID: "l1"})
+		k.ok(err)
+		k.settle()
+		_, err = k.RotateLineSecret(k.ctx, commands.RotateLineSecret{ID: "l1", Password: "rotated"})
+		k.ok(err)
+	}, "line.secret_rotated", func(k *kit) error {
+		return errors.Join(hasFiles(phone, "password = rotated")(k), hasFiles(spare, "password = rotated")(k))
+	}},
+	{"sweep-shared-change", "a layer above three devices was amended", func(k *kit) {
+		_, _, err := k.DefineLayer(k.ctx, commands.DefineLayer{ID: "tenant.acme", TenantID: "acme"})
+		k.ok(err)
+		for _, mac := range []domain.MAC{phone, spare, "0015650000aa"} {
+			k.assign(mac, "acme", "")
+		}
+		k.settle()
+		_, err = k.AmendLayer(k.ctx, commands.AmendLayer{ID: "tenant.acme", Settings: domain.Settings{"vlan_id": 7}})
+		k.ok(err)
+	}, "layer.amended", func(k *kit) error {
+		return errors.Join(hasFiles(phone, "vlan_id = 7")(k), hasFiles(spare, "vlan_id = 7")(k), hasFiles("0015650000aa", "vlan_id = 7")(k))
+	}},
+	{"dissociate-removed-line", "a line on two devices was removed", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		for _, mac := range []domain.MAC{phone, spare} {
+			_, err := k.AssociateLine(k.ctx, commands.AssociateLine{DeviceID: k.discover(mac), LineID: "l1"})
+			k.ok(err)
+		}
+		k.settle()
+		_, err := k.RemoveLine(k.ctx, commands.RemoveLine{ID: "l1"})
+		k.ok(err)
+	}, "line.removed", func(k *kit) error {
+		n := len(k.device(domain.DeviceID(phone)).Lines) + len(k.device(domain.DeviceID(spare)).Lines)
+		return want(n == 0, "the line is on %d devices", n)
+	}},
+	{"release-mac", "a device was deleted", func(k *kit) {
+		id := k.assign(phone, "acme", "")
+		k.settle()
+		_, err := k.DeleteDevice(k.ctx, commands.DeleteDevice{ID: id})
+		k.ok(err)
+	}, "device.deleted", func(k *kit) error {
+		n := k.count("claim-mac", "claim.released")
+		return want(n == 1, "its address was released %d times", n)
+	}},
+	{"continue-move", "a device was moved", func(k *kit) {
+		id := k.assign(phone, "acme", "")
+		k.settle()
+		_, err := k.MoveDevice(k.ctx, commands.MoveDevice{ID: id, TenantID: "globex"})
+		k.ok(err)
+	}, "device.deleted", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone) + ".2")
+		return want(d.TenantID == "globex" && d.Assigned() && d.MAC == phone, "its next life is in %q", d.TenantID)
+	}},
+	{"take-over", "a device was replaced", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		id := k.assign(phone, "acme", "anna")
+		k.settle()
+		_, err := k.ConfigureDevice(k.ctx, commands.ConfigureDevice{ID: id, Settings: domain.Settings{"admin_password": "s3cret"}})
+		k.ok(err)
+		_, _, err = k.ReplaceDevice(k.ctx, commands.ReplaceDevice{ID: id, MAC: spare})
+		k.ok(err)
+	}, "device.replaced", func(k *kit) error {
+		d := k.device(domain.DeviceID(spare))
+		return want(d.TenantID == "acme" && d.UserID == "anna" && d.Lines[1] == "l1" && len(d.Settings) == 1 && d.MAC == spare, "the replacement is %+v", d)
+	}},
+	{"destroy-keys", "the erasure of a user was ordered", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		k.line("l2", "acme", "anna")
+		_, err := k.EraseSubject(k.ctx, commands.EraseSubject{Subject: "user-anna"})
+		k.ok(err)
+	}, "subject.erased", func(k *kit) error {
+		var errs []error
+		for _, s := range []domain.Subject{"user-anna", "line-l1", "line-l2"} {
+			errs = append(errs, want(!k.Vault.Has(s) && k.count(string(s), "key.destroyed") == 1, "%s still has its key", s))
+		}
+		return errors.Join(errs...)
+	}},
+}
+
+// hasFiles wants the bytes of a device's files to be there, to hold text, and to be what the device may fetch.
+func hasFiles(mac domain.MAC, text string) func(*kit) error {
+	return func(k *kit) error {
+		d := k.device(domain.DeviceID(mac))
+		if d.Status() != domain.StateConfigured {
+			return fmt.Errorf("%s is %s", mac, d.Status())
+		}
+		for _, f := range d.Config.Files {
+			data, err := k.Blobs.Get(k.ctx, d.ID.Subject(), f.MAC)
+			if err != nil || f.Path != "common.cfg" && !strings.Contains(string(data), text) {
+				return fmt.Errorf("%s of %s: %v, holds %q: %v", f.Path, mac, err, text, strings.Contains(string(data), text))
+			}
+		}
+		return nil
+	}
+}
+
+func TestEveryRowHasACase(t *testing.T) {
+	var rows []string
+	for _, row := range commands.Reactions {
+		rows = append(rows, row.Name)
+		if !slices.ContainsFunc(reactions, func(r reaction) bool { return r.row == row.Name }) {
+			t.Errorf("%s: no case says what must hold", row.Name)
+		}
+		for _, on := range row.On {
+			if !slices.Contains(domain.EventTypes(), on) {
+				t.Errorf("%s waits for %s, which is no event", row.Name, on)
+			}
+		}
+		if row.Key == nil || row.Do == nil || len(row.On) == 0 || strings.Trim(row.Name, "abcdefghijklmnopqrstuvwxyz-") != "" {
+			t.Errorf("%s is not complete", row.Name)
+		}
+	}
+	if len(slices.Compact(slices.Sorted(slices.Values(rows)))) != len(rows) {
+		t.Errorf("two rows share a name, and so a position: %v", rows)
+	}
+	for _, r := range reactions {
+		if !slices.Contains(rows, r.row) {
+			t.Errorf("%s is the case of no row", r.row)
+		}
+	}
+}
+
+// run does what the reactor does with the cause, once.
+func (r reaction) run(k *kit) error {
+	k.t.Helper()
+	row := commands.Reactions[slices.IndexFunc(commands.Reactions, func(row commands.Reaction) bool { return row.Name == r.row })]
+	events := k.Log.Events()
+	slices.Reverse(events)
+	cause := events[slices.IndexFunc(events, func(e domain.Recorded) bool { return e.Type == r.cause })]
+	e, err := cause.Event()
+	k.ok(err)
+	if !slices.Contains(row.On, cause.Type) || row.Key(cause, e) == "" {
+		k.t.Fatalf("%s does not wait for %s, or has no key for it", row.Name, cause.Type)
+	}
+	return row.Do(commands.WithCause(k.ctx, cause, row.Name), k.Service(), cause, e)
+}
+
+// story is every fact and claim of the log, in any order, without what is random in the names of streams.
+func (k *kit) story() []string {
+	var out []string
+	for _, r := range k.Log.Events() {
+		stream := string(r.Stream)
+		if c := r.Stream.Category(); c == "claim" || c == "code" {
+			stream = c
+		}
+		out = append(out, stream+" "+r.Type)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Stopped before or after any call outside, lost or kept its effect: run again, every reaction comes to the same
+// end, with every fact recorded once; run once more, it adds nothing.
+func TestReactionsSurviveCrashes(t *testing.T) {
+	died := errors.New("died")
+	for _, r := range reactions {
+		t.Run(r.row+"/"+r.when, func(t *testing.T) {
+			prepare := func() *kit {
+				k := start(t)
+				r.prepare(k)
+				return k
+			}
+			// Undisturbed, to know how it ends and how many calls there are to stop at.
+			k := prepare()
+			var calls []string
+			k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+				calls = append(calls, c.Method+" "+string(c.Stream)+string(c.Subject))
+				return commandstest.Fault{}
+			})
+			before := len(k.Log.Events())
+			k.ok(r.run(k))
+			k.Faults.Set(nil)
+			if err := r.holds(k); err != nil || len(k.Log.Events()) == before {
+				t.Fatalf("undisturbed: %v, %d events", err, len(k.Log.Events())-before)
+			}
+			end := k.story()
+			for at, call := range calls {
+				for _, fault := range []commandstest.Fault{{Before: died}, {After: died}} {
+					where := fmt.Sprintf("stopped at %s (effect kept: %v)", call, fault.After != nil)
+					k := prepare()
+					n := 0
+					k.Faults.Set(func(commandstest.Call) commandstest.Fault {
+						if n++; n > at { // and everything after it: the program is dead
+							return fault
+						}
+						return commandstest.Fault{}
+					})
+					if err := r.run(k); !errors.Is(err, died) {
+						t.Fatalf("%s: answered %v", where, err)
+					}
+					for again := range 2 {
+						k.crash()
+						if err := r.run(k); err != nil {
+							t.Fatalf("%s: run again: %v", where, err)
+						}
+						if err := r.holds(k); err != nil {
+							t.Errorf("%s: %v", where, err)
+						}
+						if got := k.story(); !slices.Equal(got, end) {
+							t.Fatalf("%s, run again %d times: the log holds\n%s\nwant\n%s", where, again+1, strings.Join(got, "\n"), strings.Join(end, "\n"))
+						}
+					}
+				}
+			}
+			// The state has moved on: a late redelivery adds nothing.
+			k.settle()
+			all := len(k.Log.Events())
+			k.crash()
+			k.ok(r.run(k))
+			if late := k.Log.Events()[all:]; len(late) != 0 {
+				t.Errorf("redelivered late it adds %q", types(late))
+			}
+		})
+	}
+}
+
+// Where the phone, the line or the device is gone meanwhile there is nothing to do, and that is no error.
+func TestReactionsToWhatIsGone(t *testing.T) {
+	for what, c := range map[string]struct{ prepare, meanwhile func(*kit) }{
+		"a device deleted before its files are made": {func(k *kit) { k.assign(phone, "acme", "anna") }, func(k *kit) {
+			_, err := k.DeleteDevice(k.ctx, commands.DeleteDevice{ID: domain.DeviceID(phone)})
+			k.ok(err)
+		}},
+		"a line removed before a device gets it": {func(k *kit) {
+			k.line("l1", "acme", "anna")
+			k.assign(phone, "acme", "anna")
+		}, func(k *kit) {
+			_, err := k.RemoveLine(k.ctx, commands.RemoveLine{ID: "l1"})
+			k.ok(err)
+		}},
+		"a user removed before their device gets a line": {func(k *kit) { k.assign(phone, "acme", "anna") }, func(k *kit) {
+			_, err := k.RemoveUser(k.ctx, commands.RemoveUser{ID: "anna"})
+			k.ok(err)
+		}},
+		"a device reset before its lines are there": {func(k *kit) {
+			k.line("l1", "acme", "anna")
+			k.assign(phone, "acme", "anna")
+		}, func(k *kit) {
+			_, err := k.ResetDevice(k.ctx, commands.ResetDevice{ID: domain.DeviceID(phone)})
+			k.ok(err)
+		}},
+	} {
+		k := start(t)
+		c.prepare(k)
+		c.meanwhile(k)
+		if err := k.React(k.ctx); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if d := k.device(domain.DeviceID(phone)); len(d.Lines) != 0 {
+			t.Errorf("%s: it has %v", what, d.Lines)
+		}
+	}
+}
