@@ -444,7 +444,14 @@ func asInt(v any) (int, bool) {
 	return 0, false
 }
 
-func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
 
 // ValidateMerged checks what a configured phone cannot do without, on merged settings: Validate, and that
 // whatever is switched on has its address. Errors as Validate's.
@@ -607,10 +614,10 @@ func (s Settings) Paths() []string {
 	return out
 }
 
-// walk visits every leaf in order of keys; n is nil below a free key.
+// walk visits every leaf in order of keys; n is nil below a free key. at is the leaf's only while visit runs.
 func walk(n *node, m map[string]any, at []string, visit func(n *node, at []string, v any)) {
 	for _, k := range sortedKeys(m) {
-		here := append(at[:len(at):len(at)], k)
+		here := append(at, k)
 		if c, ok := asObject(m[k]); ok && len(c) > 0 {
 			walk(n.child(k), c, here, visit)
 		} else {

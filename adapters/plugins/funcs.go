@@ -155,13 +155,18 @@ func (l *limited) Write(b []byte) (int, error) {
 func tidy(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for line := range bytes.Lines(b) {
-		line = bytes.TrimRight(line, " \t\r\n")
-		if len(line) > 0 {
-			out = append(append(out, line...), '\n')
+		end := len(line)
+		for end > 0 && isBlank(line[end-1]) {
+			end--
+		}
+		if end > 0 {
+			out = append(append(out, line[:end]...), '\n')
 		}
 	}
 	return out
 }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 func (r *run) step() error {
 	if r.steps++; r.steps > maxSteps {
@@ -181,7 +186,7 @@ func (r *run) funcs() template.FuncMap {
 		"has":       func(path string) bool { return r.view.get(path) != "" },
 		"on":        func(path string) bool { return r.view.on(path, false) },
 		"onOr":      func(path string, otherwise bool) bool { return r.view.on(path, otherwise) },
-		"items":     func(path string) []string { r.view.read[path] = true; return itemsOf(r.view.settings.Get(path)) },
+		"items":     func(path string) []string { r.view.ask(asked{noLine, path}); return itemsOf(r.view.settings.Get(path)) },
 		"col":       func(name string) string { return r.view.model.Columns[name] },
 		"table":     func(name, key string) string { return r.view.pkg.Tables[name][key] },
 		"entries":   func(name string) map[string]string { return r.view.pkg.Tables[name] },

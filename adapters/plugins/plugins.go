@@ -397,8 +397,10 @@ func (p *Package) fold(name string) string {
 			break
 		}
 	}
-	return strings.NewReplacer(" ", "", "-", "", "_", "").Replace(strings.ToUpper(name))
+	return foldings.Replace(strings.ToUpper(name))
 }
+
+var foldings = strings.NewReplacer(" ", "", "-", "", "_", "")
 
 // Model finds the row of a model's name; known is false for the row "*", which then bears the name asked for.
 func (p *Package) Model(name string) (m Model, known bool) {

@@ -140,6 +140,8 @@ func (v val) truth() bool {
 	switch x := v.x.(type) {
 	case *Line:
 		return x != nil
+	case *Zone:
+		return x != nil
 	case []string:
 		return len(x) > 0
 	}
@@ -807,6 +809,14 @@ func field(v val, name string) val {
 			return val{x: x.Keys}
 		case "Accounts":
 			return intVal(x.Accounts)
+		case "Zone":
+			return val{x: x.Zone}
+		case "Language":
+			return textVal(x.Language)
+		case "ToneCountry":
+			return textVal(x.ToneCountry)
+		case "BaseURL":
+			return textVal(x.BaseURL)
 		}
 	}
 	return method(v, name, nil)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -49,11 +50,11 @@ func (s *Set) Render(ctx context.Context, r commands.Render) (commands.Rendered,
 		return commands.Rendered{}, err
 	}
 	out := commands.Rendered{Plugin: p.Ref(), Renderer: RendererVersion, TZData: tz.Version()}
-	real, err := newView(p, r)
+	real, err := newView(p, r, make(map[asked]bool, 200))
 	if err != nil {
 		return commands.Rendered{}, fmt.Errorf("render %s: %w", p.Name, err)
 	}
-	veiled, err := newView(p, veil(r))
+	veiled, err := newView(p, veil(r), nil)
 	if err != nil {
 		return commands.Rendered{}, fmt.Errorf("render %s: %w", p.Name, err)
 	}
@@ -172,10 +173,17 @@ type view struct {
 	model    Model
 	known    bool
 	settings domain.Settings
-	read     map[string]bool
+	read     map[asked]bool
 	warnings []commands.Warning
-	steps    int
 }
+
+// asked is a setting a template asked for: key within line, or a path when line is noLine.
+type asked struct {
+	line int
+	key  string
+}
+
+const noLine = math.MinInt
 
 // Line is one SIP account. Its methods read the line's settings, defaults filled in.
 type Line struct {
@@ -255,12 +263,13 @@ func isLetters(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r|0x20 < 'a' || r|0x20 > 'z' })
 }
 
-func newView(p *Package, r commands.Render) (*view, error) {
+// newView reads the settings. read collects what is asked for; a view without it is silent, for its twin says the same.
+func newView(p *Package, r commands.Render, read map[asked]bool) (*view, error) {
 	all := r.Settings.FillDefaults()
 	if err := unsealed(all); err != nil {
 		return nil, err
 	}
-	v := &view{MAC: r.MAC, ID: r.ID, Fw: r.Fw, Guest: r.Guest, Vendor: p.Vendor, pkg: p, settings: all, read: map[string]bool{}}
+	v := &view{MAC: r.MAC, ID: r.ID, Fw: r.Fw, Guest: r.Guest, Vendor: p.Vendor, pkg: p, settings: all, read: read}
 	v.model, v.known = p.Model(r.Model)
 	if r.Model != "" {
 		v.Name = v.model.Name
@@ -356,8 +365,10 @@ func count(n int, what string) string {
 func (v *view) title() string { return cmp.Or(v.Name, v.Vendor+" phone") }
 
 func (v *view) setKeys() {
-	for n := 1; n <= v.model.Keys; n++ {
-		v.Keys = append(v.Keys, &Key{N: n, Line: 1, Type: "none"})
+	unused := make([]Key, v.model.Keys)
+	for i := range unused {
+		unused[i] = Key{N: i + 1, Line: 1, Type: "none"}
+		v.Keys = append(v.Keys, &unused[i])
 	}
 	keys := v.object("funckeys")
 	for _, name := range sortedKeys(keys) {
@@ -461,19 +472,49 @@ func (v *view) object(name string) map[string]any {
 
 // expand fills the macros of a file name.
 func (v *view) expand(name string) string {
-	mac, upper, colons := string(v.MAC), v.MAC.Upper(), v.MAC.Colons()
-	if v.MAC == "" {
-		mac, upper, colons = string(v.ID), string(v.ID), string(v.ID)
+	var b strings.Builder
+	for {
+		before, rest, open := strings.Cut(name, "{")
+		b.WriteString(before)
+		if !open {
+			return wire.FileName(b.String())
+		}
+		inner, behind, _ := strings.Cut(rest, "}")
+		if text, ok := v.macro(inner); ok && len(inner) < len(rest) {
+			b.WriteString(text)
+			name = behind
+		} else {
+			b.WriteByte('{')
+			name = rest
+		}
 	}
-	pairs := []string{"{mac}", mac, "{MAC}", upper, "{mac:}", colons, "{id}", string(v.ID), "{model}", v.Name,
-		"{MODEL}", strings.ToUpper(v.Name), "{lower model}", strings.ToLower(v.Name)}
-	for col, text := range v.model.Columns {
-		pairs = append(pairs, "{"+col+"}", text)
+}
+
+func (v *view) macro(name string) (string, bool) {
+	switch name {
+	case "mac":
+		return cmp.Or(string(v.MAC), string(v.ID)), true
+	case "MAC":
+		return cmp.Or(v.MAC.Upper(), string(v.ID)), true
+	case "mac:":
+		return cmp.Or(v.MAC.Colons(), string(v.ID)), true
+	case "id":
+		return string(v.ID), true
+	case "model":
+		return v.Name, true
+	case "MODEL":
+		return strings.ToUpper(v.Name), true
+	case "lower model":
+		return strings.ToLower(v.Name), true
 	}
-	return wire.FileName(strings.NewReplacer(pairs...).Replace(name))
+	text, ok := v.model.Columns[name]
+	return text, ok
 }
 
 func (v *view) warn(setting, text string) {
+	if v.read == nil {
+		return
+	}
 	w := commands.Warning{Setting: setting, Model: v.Name, Text: text}
 	if !slices.Contains(v.warnings, w) {
 		v.warnings = append(v.warnings, w)
@@ -491,8 +532,8 @@ func (v *view) warnUnread(given domain.Settings) {
 	for _, path := range given.Paths() {
 		top, rest, nested := strings.Cut(path, ".")
 		switch {
-		case isEmpty(given.Get(path)), derived[top], v.readByLines(path), strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
-			top == "funckeys", v.read[path], v.idle(top), top == "protocol" && given[top] == "SIP":
+		case top == "funckeys", derived[top], v.read[asked{noLine, path}], strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
+			isEmpty(given.Get(path)), v.readByLines(path), v.idle(top), top == "protocol" && given[top] == "SIP":
 			continue
 		case top == "sip_lines" && nested:
 			n, _, _ := strings.Cut(rest, ".")
@@ -514,22 +555,29 @@ func isEmpty(v any) bool {
 // proxy as the registrar it is by default. Without lines nothing is wished.
 func (v *view) readByLines(path string) bool {
 	if n, key, ok := strings.Cut(strings.TrimPrefix(path, "sip_lines."), "."); ok && strings.HasPrefix(path, "sip_lines.") {
-		return v.read["sip_lines."+n+"."+strings.Replace(key, "proxy", "registrar", 1)]
+		return v.readLine(n, key) || v.readLine(n, strings.Replace(key, "proxy", "registrar", 1))
 	}
 	key := strings.TrimPrefix(path, "sip_")
 	if path == "exten_voicemail" {
 		key = "voicemail"
 	}
-	shared := path != key || path == "codecs" || path == "dial_plan" || path == "ringtone"
-	used := false
+	if path == key && path != "codecs" && path != "dial_plan" && path != "ringtone" {
+		return false
+	}
+	used, other := false, strings.Replace(key, "proxy", "registrar", 1)
 	for _, l := range v.Lines {
 		used = used || l.Used
-		prefix := "sip_lines." + strconv.Itoa(l.N) + "."
-		if shared && (v.read[prefix+key] || v.read[prefix+strings.Replace(key, "proxy", "registrar", 1)]) {
+		if n := strconv.Itoa(l.N); v.readLine(n, key) || v.readLine(n, other) {
 			return true
 		}
 	}
-	return shared && !used
+	return !used
+}
+
+// readLine tells whether a template asked for a setting of line n.
+func (v *view) readLine(n, key string) bool {
+	i, err := strconv.Atoi(n)
+	return err == nil && strconv.Itoa(i) == n && v.read[asked{i, key}] || v.read[asked{noLine, "sip_lines." + n + "." + key}]
 }
 
 // idle tells whether the switch of a setting is off.
@@ -554,14 +602,20 @@ func (v *view) directory(kind, vendor string) string {
 		vendor, url.QueryEscape(user))
 }
 
+func (v *view) ask(a asked) {
+	if v.read != nil {
+		v.read[a] = true
+	}
+}
+
 // get is the text form of a setting, "" when not set: numbers in decimal, lists joined by commas.
 func (v *view) get(path string) string {
-	v.read[path] = true
+	v.ask(asked{noLine, path})
 	return textOf(v.settings.Get(path))
 }
 
 func (v *view) on(path string, otherwise bool) bool {
-	v.read[path] = true
+	v.ask(asked{noLine, path})
 	if b, ok := v.settings.Get(path).(bool); ok {
 		return b
 	}
@@ -589,7 +643,7 @@ func textOf(v any) string {
 }
 
 func (l *Line) value(key string) any {
-	l.view.read["sip_lines."+strconv.Itoa(l.N)+"."+key] = true
+	l.view.ask(asked{l.N, key})
 	return l.settings[key]
 }
 

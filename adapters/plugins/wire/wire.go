@@ -76,6 +76,9 @@ func Keys(entries []Entry) []string {
 
 // flatten makes s one line of valid UTF-8.
 func flatten(s string) string {
+	if isPlain(s) {
+		return s
+	}
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "")
 	}
@@ -91,6 +94,16 @@ func flatten(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// isPlain tells whether s is nothing but printable ASCII, as most values are.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func isBreakOrControl(r rune) bool {
