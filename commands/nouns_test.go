@@ -354,7 +354,12 @@ func TestLevelsMergeInOrder(t *testing.T) {
 	k.ok(err)
 	_, err = k.RemoveLayer(k.ctx, commands.RemoveLayer{ID: "grand"})
 	k.ok(err)
-	stack, err := k.Settings(k.ctx, k.device(id))
+	// A stranger's layer, which no command would let in.
+	_, _, err = k.DefineLayer(k.ctx, commands.DefineLayer{ID: "theirs", TenantID: "globex", Settings: domain.Settings{"vlan_id": 666}})
+	k.ok(err)
+	d := k.device(id)
+	d.Parents = append(d.Parents, "theirs")
+	stack, err := k.Settings(k.ctx, d)
 	k.ok(err)
 	var names []string
 	for _, l := range stack.Levels {
