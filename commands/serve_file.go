@@ -64,6 +64,9 @@ func (s *Service) ServeFile(ctx context.Context, in ServeFile) (Served, error) {
 	}
 	row, found, err := s.identify(ctx, in, who, known)
 	if err != nil {
+		if known {
+			s.sighted(in, who, Shelved{}) // of whom it is refused nothing is known but what it shows
+		}
 		return Served{}, err
 	}
 	s.sighted(in, who, row)

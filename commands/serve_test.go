@@ -192,6 +192,9 @@ func TestTheMACPathClosesAndReopens(t *testing.T) {
 	open(true)
 	k.deliver(bySecret)
 	open(false)
+	if seen := k.Sightings.All(); seen[len(seen)-1].MAC != phone || seen[len(seen)-1].Device != "" {
+		t.Errorf("a phone that is refused is sighted as %+v", seen[len(seen)-1])
+	}
 	k.deliver(bySecret)
 	if n := k.count("device-", "device.config_delivered"); n != 2 {
 		t.Errorf("%d deliveries are recorded", n)
