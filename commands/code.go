@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -212,6 +213,9 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 	var code domain.Code
 	out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) {
 		code = c
+		if len(caller.Tenants) > 0 && !slices.Contains(caller.Tenants, c.TenantID) {
+			return nil, domain.ErrCodeUnknown
+		}
 		if c.RedeemedBy == mac {
 			device = c.DeviceID
 			return c.Redeem(mac, device, s.now())

@@ -83,6 +83,8 @@ type Caller struct {
 	RequestID string
 	// TenantID seals IP; empty means the tenant of the noun the command decides.
 	TenantID domain.TenantID
+	// Tenants bound what the caller may redeem a code of; empty means all. A code of another tenant is none.
+	Tenants []domain.TenantID
 	// IfRevision, when set, must be the revision of IfStream, else ErrPrecondition.
 	IfStream   domain.StreamID
 	IfRevision *domain.Revision

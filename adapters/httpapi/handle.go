@@ -1,0 +1,370 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aymanbagabas/go-udiff"
+	"github.com/danielgtaylor/huma/v2"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// op describes one operation.
+type op struct {
+	method, path, id, summary string
+	roles                     []domain.Role
+	status                    int // of success; 0 means 200
+}
+
+func (o op) huma() huma.Operation {
+	tag, _, _ := strings.Cut(strings.TrimPrefix(o.path, "/"), "/")
+	status := o.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	return huma.Operation{OperationID: o.id, Method: o.method, Path: "/api/v1" + o.path, Summary: o.summary, Tags: []string{tag}, DefaultStatus: status,
+		Errors: []int{400, 401, 403, 404, 409, 412, 429, 500, 503}, MaxBodyBytes: maxBody}
+}
+
+// Limits of a request.
+const (
+	maxBody   = 1 << 20
+	maxWait   = 5 * time.Second
+	changeMax = 60 * time.Second
+)
+
+// Planned is a query parameter of every change.
+type Planned struct {
+	DryRun bool   `query:"dry_run" doc:"answer what would be recorded, and which files would change; record nothing"`
+	Reason string `header:"X-Reason" maxLength:"500" doc:"why, for the record"`
+}
+
+// Guarded is a header of changes of one thing.
+type Guarded struct {
+	IfMatch string `header:"If-Match" doc:"the ETag it was read with; 412 if it has changed since"`
+}
+
+// outcome is a change's answer.
+type outcome[B any] struct {
+	Position string `header:"Ledger-Position" doc:"bring it as min_position to see the change"`
+	ETag     string `header:"ETag"`
+	Location string `header:"Location"`
+	Body     B
+}
+
+// done is an outcome without anything to say.
+type done struct {
+	Position string `header:"Ledger-Position" doc:"bring it as min_position to see the change"`
+}
+
+// made is the answer to a creation.
+type made struct {
+	ID string `json:"id"`
+}
+
+// plan is the answer to a dry run.
+type plan struct {
+	DryRun    bool           `json:"dry_run"`
+	Events    []plannedEvent `json:"events"`
+	Files     []fileDiff     `json:"files"`
+	MoreFiles int            `json:"more_files"`
+}
+
+type plannedEvent struct {
+	Stream domain.StreamID `json:"stream"`
+	Type   string          `json:"type"`
+	Data   any             `json:"data"`
+}
+
+type fileDiff struct {
+	Device domain.DeviceID `json:"device"`
+	Path   string          `json:"path"`
+	Diff   string          `json:"diff" doc:"unified; secrets are replaced by a placeholder"`
+}
+
+// plan travels as an error, for it takes the place of an operation's own answer.
+func (p *plan) Error() string             { return "dry run" }
+func (p *plan) GetStatus() int            { return http.StatusOK }
+func (p *plan) ContentType(string) string { return "application/json" }
+
+// change registers an operation that records something. do gets the service to work on: the real one, or
+// one over an overlay of the log for a dry run.
+func change[I any, B any](a *api, o op, do func(ctx context.Context, s *commands.Service, in *I) (commands.Outcome, string, B, error)) {
+	operation := o.huma()
+	huma.Register(a.huma, operation, func(ctx context.Context, in *I) (*outcome[B], error) {
+		var answer *outcome[B]
+		err := a.run(ctx, o, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
+			out, location, body, err := do(ctx, s, in)
+			answer = &outcome[B]{Position: out.Position.String(), Body: body, Location: location}
+			if out.Revision >= 0 {
+				answer.ETag = etag(out.Revision)
+			}
+			return out, err
+		})
+		return answer, err
+	})
+}
+
+// act is change without a body in the answer.
+func act[I any](a *api, o op, do func(ctx context.Context, s *commands.Service, in *I) (commands.Outcome, error)) {
+	if o.status == 0 {
+		o.status = http.StatusNoContent
+	}
+	huma.Register(a.huma, o.huma(), func(ctx context.Context, in *I) (*done, error) {
+		var answer done
+		err := a.run(ctx, o, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
+			out, err := do(ctx, s, in)
+			answer.Position = out.Position.String()
+			return out, err
+		})
+		return &answer, err
+	})
+}
+
+// run checks the role, sets the caller, and carries a change out, or plans it.
+func (a *api) run(ctx context.Context, o op, in any, do func(context.Context, *commands.Service) (commands.Outcome, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, changeMax)
+	defer cancel()
+	if err := allowed(ctx, o.roles); err != nil {
+		return a.problemOf(ctx, err)
+	}
+	caller := a.caller(ctx)
+	dry, reason := member[bool](in, "DryRun"), member[string](in, "Reason")
+	caller.Reason = reason
+	ctx = commands.WithCaller(ctx, caller)
+	if !dry {
+		if _, err := do(ctx, a.Service); err != nil {
+			return a.problemOf(ctx, err)
+		}
+		return nil
+	}
+	planned, err := a.Service.DryRun(ctx, func(ctx context.Context, s *commands.Service) error {
+		_, err := do(ctx, s)
+		return err
+	})
+	if err != nil {
+		return a.problemOf(ctx, err)
+	}
+	return planOf(planned)
+}
+
+// caller says on whose behalf the request's commands run.
+func (a *api) caller(ctx context.Context) commands.Caller {
+	r := requestOf(ctx)
+	return commands.Caller{Actor: "apikey:" + string(r.key.APIKeyID), IP: r.ip, Listener: "admin", RequestID: r.id, Tenants: r.key.Tenants}
+}
+
+// member is a promoted field of an input struct; the zero value if it has none.
+func member[T any](in any, name string) (v T) {
+	f := reflect.ValueOf(in).Elem().FieldByName(name)
+	if f.IsValid() {
+		v, _ = f.Interface().(T)
+	}
+	return v
+}
+
+// guarded adds the If-Match of a change to the caller.
+func guarded(ctx context.Context, match string, stream domain.StreamID) (context.Context, error) {
+	if match == "" || match == "*" {
+		return ctx, nil
+	}
+	n, err := strconv.ParseInt(strings.Trim(strings.TrimPrefix(match, "W/"), `"`), 10, 64)
+	if err != nil {
+		return ctx, newProblem(http.StatusPreconditionFailed, "precondition-failed", "If-Match is not an ETag of this resource")
+	}
+	c := commands.CallerFrom(ctx)
+	revision := domain.Revision(n)
+	c.IfStream, c.IfRevision = stream, &revision
+	return commands.WithCaller(ctx, c), nil
+}
+
+func etag(r domain.Revision) string { return `"` + strconv.FormatInt(int64(r), 10) + `"` }
+
+// planOf puts a plan into the API's words: deletions first, then in the order of the story.
+func planOf(p commands.Plan) *plan {
+	out := &plan{DryRun: true, Events: []plannedEvent{}, Files: []fileDiff{}, MoreFiles: p.MoreFiles}
+	for _, deletions := range []bool{true, false} {
+		for _, r := range p.Events {
+			if endsSomething(r.Type) == deletions {
+				out.Events = append(out.Events, plannedEvent{r.Stream, r.Type, rawJSON(r.Data)})
+			}
+		}
+		for _, f := range p.Files {
+			if (f.After == "") == deletions {
+				out.Files = append(out.Files, fileDiff{f.Device, f.Path, udiff.Unified("now/"+f.Path, "then/"+f.Path, f.Before, f.After)})
+			}
+		}
+	}
+	return out
+}
+
+func endsSomething(eventType string) bool {
+	for _, end := range []string{".deleted", ".removed", ".retired", ".revoked", ".erased", ".destroyed", ".line_dissociated", ".reset", ".replaced"} {
+		if strings.HasSuffix(eventType, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// Moment are the parameters of a read of one thing.
+type Moment struct {
+	AsOf        string `query:"as_of" doc:"as it stood at this time (RFC 3339) or log position"`
+	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most"`
+}
+
+// Present are the parameters of a list.
+type Present struct {
+	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most"`
+	AsOf        string `query:"as_of" doc:"lists have no past here; see: ledgerline audit state"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
+	Cursor      string `query:"cursor" maxLength:"1000" doc:"next of the page before"`
+}
+
+// read registers an operation that shows something.
+func read[I any, O any](a *api, o op, do func(ctx context.Context, in *I) (*O, error)) {
+	huma.Register(a.huma, o.huma(), func(ctx context.Context, in *I) (*O, error) {
+		if err := allowed(ctx, o.roles); err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		if err := a.await(ctx, member[string](in, "MinPosition")); err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		answer, err := do(ctx, in)
+		if err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		return answer, nil
+	})
+}
+
+// await waits until the views have come to a position.
+func (a *api) await(ctx context.Context, text string) error {
+	if text == "" {
+		return nil
+	}
+	at, err := domain.ParsePosition(text)
+	if err != nil {
+		return &commands.InvalidError{Field: "min_position", Rule: "must be a Ledger-Position"}
+	}
+	wait, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	if err := a.Wait.WaitFor(wait, at); err != nil {
+		if wait.Err() != nil && ctx.Err() == nil {
+			p := newProblem(http.StatusServiceUnavailable, "behind", "the views have not come to position "+text+" yet")
+			p.retryAfter = 1
+			return p
+		}
+		return err
+	}
+	return nil
+}
+
+// page is a list's answer.
+type page[R any] struct {
+	Body struct {
+		Items []R    `json:"items"`
+		Next  string `json:"next,omitempty" doc:"cursor of the next page; absent on the last"`
+	}
+}
+
+// pageOf fills a page from a list of the views, every row put into the API's words.
+func pageOf[V, R any](l projections.Listed[V], show func(V) (R, error)) (*page[R], error) {
+	p := &page[R]{}
+	p.Body.Items = make([]R, len(l.Items))
+	p.Body.Next = l.Next
+	for i, row := range l.Items {
+		var err error
+		if p.Body.Items[i], err = show(row); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// listed refuses as_of, which lists cannot answer, and makes the page asked for.
+func (in Present) page() (projections.Page, error) {
+	if in.AsOf != "" {
+		return projections.Page{}, &commands.InvalidError{Field: "as_of", Rule: "works on one thing and on histories; for whole lists use: ledgerline audit state --as-of"}
+	}
+	return projections.Page{Cursor: in.Cursor, Limit: in.Limit}, nil
+}
+
+// one is the answer of a read of one thing.
+type one[B any] struct {
+	ETag string `header:"ETag"`
+	Body B
+}
+
+// position is the log position as_of means; now is true when it was not given.
+func (a *api) position(ctx context.Context, asOf string) (at domain.Position, now bool, err error) {
+	if asOf == "" {
+		return at, true, nil
+	}
+	if at, err := domain.ParsePosition(asOf); err == nil {
+		return at, false, nil
+	}
+	t, err := time.Parse(time.RFC3339, asOf)
+	if err != nil {
+		return at, false, &commands.InvalidError{Field: "as_of", Rule: "must be a time (RFC 3339) or a log position"}
+	}
+	at, err = projections.PositionAt(ctx, a.Views, t)
+	return at, false, err
+}
+
+// find reads one row: the Present one from the views, a past one folded from its own stream.
+func find[V any](ctx context.Context, a *api, asOf string, stream domain.StreamID,
+	byID func(context.Context, projections.Querier) (V, bool, error), past func(at domain.Position) (V, bool, error)) (V, error) {
+	at, now, err := a.position(ctx, asOf)
+	var row V
+	var ok bool
+	if err == nil && now {
+		row, ok, err = byID(ctx, a.Views)
+	} else if err == nil {
+		row, ok, err = past(at)
+		if errors.Is(err, domain.ErrNoStream) {
+			ok, err = false, nil
+		}
+	}
+	if err != nil {
+		return row, fmt.Errorf("read %s: %w", stream, err)
+	}
+	if !ok {
+		return row, errNotFound
+	}
+	return row, nil
+}
+
+// open is personal data in clear, "[erased]" when its key is gone.
+func (a *api) open(ctx context.Context, p domain.Personal) (string, error) {
+	if p.IsZero() {
+		return "", nil
+	}
+	clear, err := a.Service.Vault.Open(ctx, p.Sealed)
+	if errors.Is(err, domain.ErrErased) {
+		return domain.Erased, nil
+	}
+	return clear, err
+}
+
+// shown is settings as a reader may see them: secrets redacted, names and numbers opened.
+func shown[T interface {
+	Redacted() T
+	MapPersonal(fn func(pointer string, v any) (any, error)) (T, error)
+}](ctx context.Context, a *api, s T) (T, error) {
+	return s.Redacted().MapPersonal(func(_ string, v any) (any, error) {
+		if p, ok := v.(domain.Personal); ok {
+			return a.open(ctx, p)
+		}
+		return v, nil
+	})
+}

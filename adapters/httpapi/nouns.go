@@ -1,0 +1,537 @@
+package httpapi
+
+import (
+	"context"
+	"time"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+type ByID struct {
+	ID string `path:"id" maxLength:"128"`
+}
+
+type TextFilter struct {
+	Tenant domain.TenantID `query:"tenant" doc:"only of this tenant"`
+	Text   string          `query:"text" maxLength:"200"`
+}
+
+func (a *api) tenants() {
+	read(a, op{"GET", "/tenants", "list-tenants", "List tenants", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		Text    string `query:"text" maxLength:"200"`
+		Deleted bool   `query:"deleted" doc:"deleted ones too"`
+	}) (*page[projections.Tenant], error) {
+		of, err := tenants(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListTenants(ctx, a.Views, projections.TenantFilter{Tenants: of, Text: in.Text, Deleted: in.Deleted}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, same[projections.Tenant])
+	})
+	read(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[projections.Tenant], error) {
+		id := domain.TenantID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.Tenant, bool, error) {
+				return projections.TenantByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.Tenant, bool, error) {
+				return projections.TenantAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = sees(ctx, row.ID)
+		}
+		return &one[projections.Tenant]{etag(row.Revision), row}, err
+	})
+	change(a, op{"POST", "/tenants", "create-tenant", "Create a tenant", admins, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID     domain.TenantID `json:"id,omitempty" doc:"to use instead of a new one"`
+			Name   string          `json:"name"`
+			Domain string          `json:"domain,omitempty"`
+		}
+	}) (commands.Outcome, string, made, error) {
+		if len(requestOf(ctx).key.Tenants) > 0 {
+			return commands.Outcome{}, "", made{}, errForbidden
+		}
+		id, out, err := s.CreateTenant(ctx, commands.CreateTenant{ID: in.Body.ID, Name: in.Body.Name, Domain: in.Body.Domain})
+		return out, "/api/v1/tenants/" + string(id), made{string(id)}, err
+	})
+	act(a, op{"PUT", "/tenants/{id}", "rename-tenant", "Rename a tenant", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			Name string `json:"name"`
+		}
+	}) (commands.Outcome, error) {
+		id := domain.TenantID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RenameTenant(ctx, commands.RenameTenant{ID: id, Name: in.Body.Name})
+	})
+	act(a, op{"PUT", "/tenants/{id}/provisioning-key", "set-provisioning-key", "Set or, with an empty key, take away the key of /t/<key>/", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			Key string `json:"key,omitempty"`
+		}
+	}) (commands.Outcome, error) {
+		id := domain.TenantID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.SetProvisioningKey(ctx, commands.SetProvisioningKey{ID: id, Key: in.Body.Key})
+	})
+	act(a, op{"DELETE", "/tenants/{id}", "delete-tenant", "Delete a tenant that is empty", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.TenantID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.DeleteTenant(ctx, commands.DeleteTenant{ID: id})
+	})
+}
+
+func same[V any](v V) (V, error) { return v, nil }
+
+// changing is what every change of one thing checks first: that the caller reaches it, and its If-Match.
+func (a *api) changing(ctx context.Context, s *commands.Service, match string, stream domain.StreamID) (context.Context, error) {
+	if domain.CheckID(stream.ID()) != nil {
+		return ctx, errNotFound
+	}
+	if err := a.reaches(ctx, s, stream); err != nil {
+		return ctx, err
+	}
+	return guarded(ctx, match, stream)
+}
+
+type CategoryBody struct {
+	Name     string         `json:"name"`
+	Kind     string         `json:"kind" doc:"provisioning (codes may lead here) or plain"`
+	Plugin   string         `json:"plugin,omitempty" doc:"the only plugin whose devices may enter"`
+	Models   []string       `json:"models,omitempty" doc:"the only models that may enter"`
+	LayerID  domain.LayerID `json:"layer_id,omitempty" doc:"layer with the settings of its devices"`
+	PhoneApp string         `json:"phone_app,omitempty"`
+}
+
+func (b CategoryBody) command(id domain.CategoryID, tenant domain.TenantID) commands.DefineCategory {
+	return commands.DefineCategory{ID: id, TenantID: tenant, Name: b.Name, Kind: b.Kind, Plugin: b.Plugin, Models: b.Models, LayerID: b.LayerID, PhoneApp: b.PhoneApp}
+}
+
+func (a *api) categories() {
+	read(a, op{"GET", "/categories", "list-categories", "List categories", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		Retired bool `query:"retired" doc:"retired ones too"`
+	}) (*page[projections.Category], error) {
+		of, err := tenants(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListCategories(ctx, a.Views, projections.CategoryFilter{Tenants: of, Text: in.Text, Retired: in.Retired}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, same[projections.Category])
+	})
+	read(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[projections.Category], error) {
+		id := domain.CategoryID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.Category, bool, error) {
+				return projections.CategoryByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.Category, bool, error) {
+				return projections.CategoryAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = sees(ctx, row.TenantID)
+		}
+		return &one[projections.Category]{etag(row.Revision), row}, err
+	})
+	change(a, op{"POST", "/categories", "define-category", "Define a category", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       domain.CategoryID `json:"id,omitempty" doc:"to use instead of a new one"`
+			TenantID domain.TenantID   `json:"tenant_id"`
+			CategoryBody
+		}
+	}) (commands.Outcome, string, made, error) {
+		if err := sees(ctx, in.Body.TenantID); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		id, out, err := s.DefineCategory(ctx, in.Body.command(in.Body.ID, in.Body.TenantID))
+		return out, "/api/v1/categories/" + string(id), made{string(id)}, err
+	})
+	act(a, op{"PUT", "/categories/{id}", "amend-category", "Describe a category anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body CategoryBody
+	}) (commands.Outcome, error) {
+		id := domain.CategoryID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		tenant, err := s.Owner(ctx, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		_, out, err := s.DefineCategory(ctx, in.Body.command(id, tenant))
+		return out, err
+	})
+	act(a, op{"DELETE", "/categories/{id}", "retire-category", "Close a category for new devices", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.CategoryID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RetireCategory(ctx, commands.RetireCategory{ID: id})
+	})
+}
+
+// redeemed is the answer to a redemption.
+type redeemed struct {
+	DeviceID domain.DeviceID `json:"device_id"`
+	TenantID domain.TenantID `json:"tenant_id"`
+}
+
+func (a *api) codes() {
+	show := func(c projections.Code) (projections.Code, error) {
+		c.State = c.StateAt(a.Now())
+		return c, nil
+	}
+	read(a, op{"GET", "/codes", "list-codes", "List codes; their digits are shown to the issuer only, once", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		Tenant   domain.TenantID   `query:"tenant"`
+		Category domain.CategoryID `query:"category"`
+		User     domain.UserID     `query:"user"`
+		State    string            `query:"state" enum:"live,redeemed,revoked,expired,failed"`
+		Purpose  string            `query:"purpose"`
+	}) (*page[projections.Code], error) {
+		of, err := tenants(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListCodes(ctx, a.Views, projections.CodeFilter{Tenants: of, Category: in.Category, User: in.User, State: in.State, Purpose: in.Purpose}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, show)
+	})
+	read(a, op{"GET", "/codes/{id}", "get-code", "Show a code's state", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[projections.Code], error) {
+		row, ok, err := projections.CodeByID(ctx, a.Views, domain.CodeID(in.ID))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, errNotFound
+		}
+		if at, now, err := a.position(ctx, in.AsOf); err != nil {
+			return nil, err
+		} else if !now {
+			if row, ok, err = projections.CodeAt(a.Log.Read(ctx, row.Stream, 0), at); err != nil || !ok {
+				return nil, orNotFound(err)
+			}
+		} else if row, err = show(row); err != nil {
+			return nil, err
+		}
+		return &one[projections.Code]{etag(row.Revision), row}, sees(ctx, row.TenantID)
+	})
+	change(a, op{"POST", "/codes", "issue-code", "Issue a provisioning code", codeIssuers, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			TenantID   domain.TenantID   `json:"tenant_id"`
+			CategoryID domain.CategoryID `json:"category_id"`
+			UserID     domain.UserID     `json:"user_id,omitempty" doc:"whose lines the phone gets"`
+			Purpose    string            `json:"purpose" doc:"self_service (10 minutes), administrative (a day) or rollout (7 days)"`
+			MAC        domain.MAC        `json:"mac,omitempty" doc:"the only phone that may redeem it"`
+		}
+	}) (commands.Outcome, string, commands.IssuedCode, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", commands.IssuedCode{}, err
+		}
+		if err := mine(ctx, b.UserID); err != nil {
+			return commands.Outcome{}, "", commands.IssuedCode{}, err
+		}
+		if requestOf(ctx).key.Role == domain.OwnUser && b.Purpose != "self_service" {
+			return commands.Outcome{}, "", commands.IssuedCode{}, errForbidden
+		}
+		issued, out, err := s.IssueCode(ctx, commands.IssueCode{TenantID: b.TenantID, CategoryID: b.CategoryID, UserID: b.UserID, Purpose: b.Purpose, MAC: b.MAC})
+		return out, "/api/v1/codes/" + string(issued.ID), issued, err
+	})
+	change(a, op{"POST", "/codes/redeem", "redeem-code", "Redeem a code for a phone; the same answer for unknown, expired and used", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			Code     string     `json:"code" maxLength:"64"`
+			MAC      domain.MAC `json:"mac"`
+			Vendor   string     `json:"vendor,omitempty"`
+			Model    string     `json:"model,omitempty"`
+			Firmware string     `json:"firmware,omitempty"`
+		}
+	}) (commands.Outcome, string, redeemed, error) {
+		b := in.Body
+		r, out, err := s.RedeemCode(ctx, commands.RedeemCode{Code: b.Code, MAC: b.MAC, Vendor: b.Vendor, Model: b.Model, Firmware: b.Firmware})
+		return out, "", redeemed{r.DeviceID, r.TenantID}, err
+	})
+	act(a, op{"DELETE", "/codes/{id}", "revoke-code", "Take an unused code back", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+	}) (commands.Outcome, error) {
+		row, ok, err := projections.CodeByID(ctx, a.Views, domain.CodeID(in.ID))
+		if err != nil || !ok {
+			return commands.Outcome{}, orNotFound(err)
+		}
+		if err := sees(ctx, row.TenantID); err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RevokeCode(ctx, commands.RevokeCode{ID: row.ID})
+	})
+}
+
+func orNotFound(err error) error {
+	if err != nil {
+		return err
+	}
+	return errNotFound
+}
+
+// LayerBody is what can be changed of a layer.
+type LayerBody struct {
+	Name     string           `json:"name,omitempty"`
+	Parents  []domain.LayerID `json:"parents,omitempty" doc:"merged first, a later one over an earlier one"`
+	Settings domain.Settings  `json:"settings" doc:"vendor-neutral settings; a secret sent as [redacted] keeps its value"`
+}
+
+// layer is a layer in the API's words.
+type layer struct {
+	ID       domain.LayerID   `json:"id"`
+	TenantID domain.TenantID  `json:"tenant_id"`
+	Name     string           `json:"name,omitempty"`
+	Parents  []domain.LayerID `json:"parents"`
+	Settings domain.Settings  `json:"settings"`
+	State    string           `json:"state"`
+	projections.Head
+}
+
+func (a *api) layer(ctx context.Context, row projections.Layer) (layer, error) {
+	settings, err := shown(ctx, a, row.Settings)
+	if settings == nil {
+		settings = domain.Settings{}
+	}
+	return layer{row.ID, row.TenantID, row.Name, append([]domain.LayerID{}, row.Parents...), settings, row.State, row.Head}, err
+}
+
+func (a *api) layers() {
+	read(a, op{"GET", "/layers", "list-layers", "List layers", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		Removed bool `query:"removed" doc:"removed ones too"`
+	}) (*page[layer], error) {
+		of, err := tenants(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListLayers(ctx, a.Views, projections.LayerFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, func(row projections.Layer) (layer, error) { return a.layer(ctx, row) })
+	})
+	read(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[layer], error) {
+		id := domain.LayerID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.Layer, bool, error) {
+				return projections.LayerByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.Layer, bool, error) {
+				return projections.LayerAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = sees(ctx, row.TenantID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		body, err := a.layer(ctx, row)
+		return &one[layer]{etag(row.Revision), body}, err
+	})
+	change(a, op{"POST", "/layers", "define-layer", "Define a layer", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       domain.LayerID  `json:"id,omitempty" doc:"to use instead of a new one"`
+			TenantID domain.TenantID `json:"tenant_id"`
+			LayerBody
+		}
+	}) (commands.Outcome, string, made, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		id, out, err := s.DefineLayer(ctx, commands.DefineLayer{ID: b.ID, TenantID: b.TenantID, Name: b.Name, Parents: b.Parents, Settings: b.Settings})
+		return out, "/api/v1/layers/" + string(id), made{string(id)}, err
+	})
+	act(a, op{"PUT", "/layers/{id}", "amend-layer", "Describe a layer anew, whole; the devices below follow", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body LayerBody
+	}) (commands.Outcome, error) {
+		id := domain.LayerID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.AmendLayer(ctx, commands.AmendLayer{ID: id, Name: in.Body.Name, Parents: in.Body.Parents, Settings: in.Body.Settings})
+	})
+	act(a, op{"DELETE", "/layers/{id}", "remove-layer", "Remove a layer", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.LayerID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RemoveLayer(ctx, commands.RemoveLayer{ID: id})
+	})
+}
+
+// issuedKey is an API key, shown once.
+type issuedKey struct {
+	ID  domain.APIKeyID `json:"id"`
+	Key string          `json:"key" doc:"shown this once"`
+}
+
+func (a *api) keys() {
+	read(a, op{"GET", "/apikeys", "list-api-keys", "List API keys", admins, 0}, func(ctx context.Context, in *struct {
+		Present
+		Text    string `query:"text" maxLength:"200"`
+		Revoked bool   `query:"revoked" doc:"revoked ones too"`
+	}) (*page[projections.APIKey], error) {
+		of, err := tenants(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListAPIKeys(ctx, a.Views, projections.APIKeyFilter{Tenants: of, Text: in.Text, Revoked: in.Revoked}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, same[projections.APIKey])
+	})
+	read(a, op{"GET", "/apikeys/{id}", "get-api-key", "Show an API key", admins, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[projections.APIKey], error) {
+		id := domain.APIKeyID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.APIKey, bool, error) {
+				return projections.APIKeyByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.APIKey, bool, error) {
+				return projections.APIKeyAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = within(ctx, row.Tenants)
+		}
+		return &one[projections.APIKey]{etag(row.Revision), row}, err
+	})
+	change(a, op{"POST", "/apikeys", "issue-api-key", "Issue an API key", admins, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			Name      string            `json:"name"`
+			Role      domain.Role       `json:"role" doc:"admin, operator, auditor, helpdesk or user"`
+			Tenants   []domain.TenantID `json:"tenants,omitempty" doc:"none means all of the instance"`
+			UserID    domain.UserID     `json:"user_id,omitempty" doc:"whose phones a key of role user sees"`
+			ExpiresAt *time.Time        `json:"expires_at,omitempty"`
+		}
+	}) (commands.Outcome, string, issuedKey, error) {
+		b := in.Body
+		if err := within(ctx, b.Tenants); err != nil {
+			return commands.Outcome{}, "", issuedKey{}, err
+		}
+		id, key, out, err := s.IssueAPIKey(ctx, commands.IssueAPIKey{Name: b.Name, Role: b.Role, Tenants: b.Tenants, UserID: b.UserID, ExpiresAt: b.ExpiresAt})
+		return out, "/api/v1/apikeys/" + string(id), issuedKey{id, key}, err
+	})
+	act(a, op{"DELETE", "/apikeys/{id}", "revoke-api-key", "Revoke an API key", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+	}) (commands.Outcome, error) {
+		id := domain.APIKeyID(in.ID)
+		row, ok, err := projections.APIKeyByID(ctx, a.Views, id)
+		if err != nil || !ok {
+			return commands.Outcome{}, orNotFound(err)
+		}
+		if err := within(ctx, row.Tenants); err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RevokeAPIKey(ctx, commands.RevokeAPIKey{ID: id})
+	})
+}
+
+// within is nil when the caller reaches every one of these tenants; none means all of the instance, which
+// only a key without tenants of its own reaches.
+func within(ctx context.Context, of []domain.TenantID) error {
+	key := requestOf(ctx).key
+	if len(of) == 0 && len(key.Tenants) > 0 {
+		return errNotFound
+	}
+	for _, t := range of {
+		if !key.Sees(t) {
+			return errNotFound
+		}
+	}
+	return nil
+}

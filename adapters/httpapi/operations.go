@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"context"
+	_ "embed"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+// operations registers what is about the engine itself.
+func (a *api) operations() {
+	type me struct {
+		Body struct {
+			ID      domain.APIKeyID   `json:"id"`
+			Name    string            `json:"name"`
+			Role    domain.Role       `json:"role"`
+			Tenants []domain.TenantID `json:"tenants"`
+		}
+	}
+	read(a, op{"GET", "/whoami", "whoami", "Which key is this?", everybody, 0}, func(ctx context.Context, _ *struct{}) (*me, error) {
+		key := requestOf(ctx).key
+		out := &me{}
+		out.Body.ID, out.Body.Name, out.Body.Role, out.Body.Tenants = key.APIKeyID, key.Name, key.Role, append([]domain.TenantID{}, key.Tenants...)
+		return out, nil
+	})
+	type about struct {
+		Body struct {
+			Version string `json:"version"`
+		}
+	}
+	read(a, op{"GET", "/version", "version", "The server's version", everybody, 0}, func(context.Context, *struct{}) (*about, error) {
+		out := &about{}
+		out.Body.Version = a.Version
+		return out, nil
+	})
+	read(a, op{"GET", "/audit/verify", "verify", "Recompute the hash chain of the whole log", auditors, 0}, func(ctx context.Context, _ *struct{}) (*one[Verified], error) {
+		if err := wholeInstance(ctx); err != nil {
+			return nil, err
+		}
+		if a.Verify == nil {
+			return nil, newProblem(http.StatusNotImplemented, "no-chain", "this store keeps no hash chain of its own")
+		}
+		v, err := a.Verify(ctx)
+		return &one[Verified]{Body: v}, err
+	})
+	change(a, op{"POST", "/erase", "erase", "Make everything sealed for a subject unreadable, for ever", admins, 200}, func(ctx context.Context, s *commands.Service, in *struct {
+		DryRun bool `query:"dry_run"`
+		Body   struct {
+			Subject domain.Subject `json:"subject" doc:"user-, line-, device-, layer- or tenant- and an id"`
+			Reason  string         `json:"reason" minLength:"1" maxLength:"500" doc:"why, for the record"`
+		}
+	}) (commands.Outcome, string, struct {
+		Subject domain.Subject `json:"subject"`
+	}, error) {
+		answer := struct {
+			Subject domain.Subject `json:"subject"`
+		}{in.Body.Subject}
+		if err := a.reaches(ctx, s, in.Body.Subject.Stream()); err != nil {
+			return commands.Outcome{}, "", answer, err
+		}
+		c := commands.CallerFrom(ctx)
+		c.Reason = in.Body.Reason
+		out, err := s.EraseSubject(commands.WithCaller(ctx, c), commands.EraseSubject{Subject: in.Body.Subject})
+		return out, "", answer, err
+	})
+	a.parked()
+}
+
+// wholeInstance is nil for a key without tenants of its own: what is beyond tenants is for these only.
+func wholeInstance(ctx context.Context) error {
+	if len(requestOf(ctx).key.Tenants) > 0 {
+		return errForbidden
+	}
+	return nil
+}
+
+// parked registers what reactions gave up on. It is the engine's own business, and so for keys of the whole
+// instance.
+func (a *api) parked() {
+	type list struct {
+		Body struct {
+			Items []commands.Parked `json:"items"`
+		}
+	}
+	read(a, op{"GET", "/parked", "list-parked", "Reactions that could not be carried out", readers, 0}, func(ctx context.Context, in *struct {
+		Reaction string `query:"reaction"`
+		Limit    int    `query:"limit" minimum:"1" maximum:"500" default:"500"`
+	}) (*list, error) {
+		if err := wholeInstance(ctx); err != nil {
+			return nil, err
+		}
+		parked, err := a.Parked.List(ctx, in.Reaction)
+		out := &list{}
+		out.Body.Items = append([]commands.Parked{}, parked[:min(len(parked), in.Limit)]...)
+		return out, err
+	})
+	type named struct {
+		Reaction string    `path:"reaction"`
+		Event    uuid.UUID `path:"event"`
+	}
+	// find answers "not found" for what does not stand parked, whatever the reason it does not.
+	find := func(ctx context.Context, in *named) error {
+		if err := wholeInstance(ctx); err != nil {
+			return err
+		}
+		parked, err := a.Parked.List(ctx, in.Reaction)
+		if err != nil {
+			return err
+		}
+		for _, p := range parked {
+			if p.EventID == in.Event && p.Reaction == in.Reaction {
+				return nil
+			}
+		}
+		return errNotFound
+	}
+	do := func(o op, act func(context.Context, string, uuid.UUID) error) {
+		o.status = http.StatusNoContent
+		huma.Register(a.huma, o.huma(), func(ctx context.Context, in *named) (*struct{}, error) {
+			err := allowed(ctx, o.roles)
+			if err == nil {
+				err = find(ctx, in)
+			}
+			if err == nil {
+				if err = act(ctx, in.Reaction, in.Event); err != nil {
+					err = newProblem(http.StatusConflict, "still-parked", err.Error())
+				}
+			}
+			if err != nil {
+				return nil, a.problemOf(ctx, err)
+			}
+			return nil, nil
+		})
+	}
+	do(op{"POST", "/parked/{reaction}/{event}/replay", "replay-parked", "Try a parked reaction again now", operators, 0}, a.Parked.Replay)
+	do(op{"DELETE", "/parked/{reaction}/{event}", "discard-parked", "Give a parked reaction up for good", operators, 0}, a.Parked.Discard)
+}
+
+//go:embed docs.html
+var docsPage []byte
+
+//go:embed docs.js
+var docsScript []byte
+
+// docs serves a page that lists the operations from the OpenAPI document. It needs nothing from elsewhere.
+func (a *api) docs(mux *http.ServeMux) {
+	serve := func(contentType string, body []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+			_, _ = w.Write(body) // whoever asked has gone, if this fails
+		}
+	}
+	mux.HandleFunc("GET /docs", serve("text/html; charset=utf-8", docsPage))
+	mux.HandleFunc("GET /docs.js", serve("text/javascript; charset=utf-8", docsScript))
+}
+
+// Ops is the handler of the operations listener. Alive fails when the process should be restarted, Ready
+// when it should get no traffic.
+type Ops struct {
+	Alive, Ready func(ctx context.Context) error
+	Metrics      prometheus.Gatherer
+}
+
+// Handler serves /livez, /readyz, /metrics and /debug/pprof.
+func (o Ops) Handler() http.Handler {
+	mux := http.NewServeMux()
+	probe := func(check func(context.Context) error) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+			defer cancel()
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			text := "ok\n"
+			if err := check(ctx); err != nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				text = err.Error() + "\n"
+			}
+			_, _ = w.Write([]byte(text)) // whoever asked has gone, if this fails
+		}
+	}
+	mux.HandleFunc("GET /livez", probe(o.Alive))
+	mux.HandleFunc("GET /readyz", probe(o.Ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

@@ -1,0 +1,261 @@
+package httpapi
+
+import (
+	"context"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// user is a user in the API's words: names in clear, "[erased]" once their key is gone.
+type user struct {
+	ID          domain.UserID   `json:"id"`
+	TenantID    domain.TenantID `json:"tenant_id"`
+	DisplayName string          `json:"display_name"`
+	Email       string          `json:"email,omitempty"`
+	State       string          `json:"state"`
+	projections.Head
+}
+
+func (a *api) user(ctx context.Context, row projections.User) (user, error) {
+	name, err := a.open(ctx, row.DisplayName)
+	if err != nil {
+		return user{}, err
+	}
+	email, err := a.open(ctx, row.Email)
+	return user{row.ID, row.TenantID, name, email, row.State, row.Head}, err
+}
+
+// line is a SIP account in the API's words, without its password.
+type line struct {
+	ID           domain.LineID       `json:"id"`
+	TenantID     domain.TenantID     `json:"tenant_id"`
+	UserID       domain.UserID       `json:"user_id,omitempty"`
+	Number       string              `json:"number,omitempty"`
+	DisplayName  string              `json:"display_name,omitempty"`
+	Username     string              `json:"username"`
+	AuthUsername string              `json:"auth_username,omitempty"`
+	Settings     domain.LineSettings `json:"settings,omitempty"`
+	State        string              `json:"state"`
+	projections.Head
+}
+
+func (a *api) line(ctx context.Context, row projections.Line) (line, error) {
+	number, err := a.open(ctx, row.Number)
+	if err != nil {
+		return line{}, err
+	}
+	name, err := a.open(ctx, row.DisplayName)
+	if err != nil {
+		return line{}, err
+	}
+	settings, err := shown(ctx, a, row.Settings)
+	return line{row.ID, row.TenantID, row.UserID, number, name, row.Username, row.AuthUsername, settings, row.State, row.Head}, err
+}
+
+type UserBody struct {
+	DisplayName string `json:"display_name,omitempty"`
+	Email       string `json:"email,omitempty"`
+}
+
+type LineBody struct {
+	Number       string              `json:"number,omitempty" doc:"directory number"`
+	DisplayName  string              `json:"display_name,omitempty" doc:"the user's when absent"`
+	Username     string              `json:"username"`
+	AuthUsername string              `json:"auth_username,omitempty" doc:"the user name when absent"`
+	Settings     domain.LineSettings `json:"settings,omitempty" doc:"further keys of one sip_lines entry"`
+}
+
+// people registers users and their lines.
+func (a *api) people() {
+	a.users()
+	a.lines()
+}
+
+func (a *api) users() {
+	read(a, op{"GET", "/users", "list-users", "List users", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		Removed bool `query:"removed" doc:"removed ones too"`
+	}) (*page[user], error) {
+		of, err := tenants(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListUsers(ctx, a.Views, projections.UserFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, func(row projections.User) (user, error) { return a.user(ctx, row) })
+	})
+	read(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[user], error) {
+		id := domain.UserID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.User, bool, error) {
+				return projections.UserByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.User, bool, error) {
+				return projections.UserAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = sees(ctx, row.TenantID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		body, err := a.user(ctx, row)
+		return &one[user]{etag(row.Revision), body}, err
+	})
+	change(a, op{"POST", "/users", "define-user", "Define a user", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       domain.UserID   `json:"id,omitempty" doc:"to use instead of a new one"`
+			TenantID domain.TenantID `json:"tenant_id"`
+			UserBody
+		}
+	}) (commands.Outcome, string, made, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		id, out, err := s.DefineUser(ctx, commands.DefineUser{ID: b.ID, TenantID: b.TenantID, DisplayName: b.DisplayName, Email: b.Email})
+		return out, "/api/v1/users/" + string(id), made{string(id)}, err
+	})
+	act(a, op{"PUT", "/users/{id}", "amend-user", "Describe a user anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body UserBody
+	}) (commands.Outcome, error) {
+		id := domain.UserID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.AmendUser(ctx, commands.AmendUser{ID: id, DisplayName: in.Body.DisplayName, Email: in.Body.Email})
+	})
+	act(a, op{"DELETE", "/users/{id}", "remove-user", "Remove a user", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.UserID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RemoveUser(ctx, commands.RemoveUser{ID: id})
+	})
+}
+
+func (a *api) lines() {
+	read(a, op{"GET", "/lines", "list-lines", "List SIP accounts", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		User    domain.UserID   `query:"user"`
+		Device  domain.DeviceID `query:"device" doc:"carried by this device"`
+		Removed bool            `query:"removed" doc:"removed ones too"`
+	}) (*page[line], error) {
+		of, err := tenants(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListLines(ctx, a.Views, projections.LineFilter{Tenants: of, User: in.User, Device: in.Device, Text: in.Text, Removed: in.Removed}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(l, func(row projections.Line) (line, error) { return a.line(ctx, row) })
+	})
+	read(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[line], error) {
+		id := domain.LineID(in.ID)
+		row, err := find(ctx, a, in.AsOf, id.Stream(),
+			func(ctx context.Context, q projections.Querier) (projections.Line, bool, error) {
+				return projections.LineByID(ctx, q, id)
+			},
+			func(at domain.Position) (projections.Line, bool, error) {
+				return projections.LineAt(a.Log.Read(ctx, id.Stream(), 0), at)
+			})
+		if err == nil {
+			err = sees(ctx, row.TenantID)
+		}
+		if err != nil {
+			return nil, err
+		}
+		body, err := a.line(ctx, row)
+		return &one[line]{etag(row.Revision), body}, err
+	})
+	change(a, op{"POST", "/lines", "define-line", "Define a SIP account", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       domain.LineID   `json:"id,omitempty" doc:"to use instead of a new one"`
+			TenantID domain.TenantID `json:"tenant_id"`
+			UserID   domain.UserID   `json:"user_id,omitempty"`
+			Password string          `json:"password"`
+			LineBody
+		}
+	}) (commands.Outcome, string, made, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		id, out, err := s.DefineLine(ctx, commands.DefineLine{ID: b.ID, TenantID: b.TenantID, UserID: b.UserID, Number: b.Number, DisplayName: b.DisplayName,
+			Username: b.Username, AuthUsername: b.AuthUsername, Password: b.Password, Settings: b.Settings})
+		return out, "/api/v1/lines/" + string(id), made{string(id)}, err
+	})
+	act(a, op{"PUT", "/lines/{id}", "amend-line", "Describe a SIP account anew, whole, but for its password", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body LineBody
+	}) (commands.Outcome, error) {
+		id := domain.LineID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		b := in.Body
+		return s.AmendLine(ctx, commands.AmendLine{ID: id, Number: b.Number, DisplayName: b.DisplayName, Username: b.Username, AuthUsername: b.AuthUsername, Settings: b.Settings})
+	})
+	act(a, op{"POST", "/lines/{id}/rotate", "rotate-line-secret", "Give it a new SIP password", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			Password string `json:"password"`
+		}
+	}) (commands.Outcome, error) {
+		id := domain.LineID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RotateLineSecret(ctx, commands.RotateLineSecret{ID: id, Password: in.Body.Password})
+	})
+	act(a, op{"DELETE", "/lines/{id}", "remove-line", "Remove a SIP account", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.LineID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RemoveLine(ctx, commands.RemoveLine{ID: id})
+	})
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ledgerline/adapters/ledger"
+	"ledgerline/adapters/views"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// auditCmd reads the history.
+func (a *app) auditCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "audit", Short: "Read the history and prove it"}
+	cmd.AddCommand(a.auditTimelineCmd(), a.auditReplayCmd(), a.auditStateCmd(), a.auditVerifyCmd())
+	return cmd
+}
+
+func (a *app) auditTimelineCmd() *cobra.Command {
+	return &cobra.Command{Use: "timeline NOUN-ID", Short: "Everything that happened to a device, user, line, layer, category, code or tenant", Args: cobra.ExactArgs(1),
+		Long:    "The subject is a noun and an id (device-0015651a2b3c, code-…, tenant-…); a MAC address alone means the device.",
+		Example: "  ledgerline audit timeline 00:15:65:1a:2b:3c",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, id, _ := strings.Cut(args[0], "-")
+			if mac, err := domain.ParseMAC(args[0]); err == nil {
+				kind, id = "device", string(mac)
+			}
+			paths := map[string]string{"device": "/devices/", "user": "/users/", "line": "/lines/", "layer": "/layers/", "category": "/categories/", "code": "/codes/", "tenant": "/tenants/"}
+			path, ok := paths[kind]
+			if !ok || id == "" {
+				return usageError("%q is not a MAC address, nor a noun, a dash and an id", args[0])
+			}
+			items, err := a.list(cmd.Context(), path+url.PathEscape(id)+"/history", nil, 0)
+			if err != nil {
+				return err
+			}
+			return a.printTimeline(items)
+		}}
+}
+
+// auditReplayCmd prints the events themselves, one JSON object a line.
+func (a *app) auditReplayCmd() *cobra.Command {
+	var data, stream, after, until string
+	cmd := &cobra.Command{Use: "replay", Short: "Print the events of the log, one JSON object a line", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&data, "data", "", "read this data directory instead of asking the server; also while it runs")
+	cmd.Flags().StringVar(&stream, "stream", "", "only this stream")
+	cmd.Flags().StringVar(&after, "after", "0", "begin after this position")
+	cmd.Flags().StringVar(&until, "until", "", "end with this position")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		from, err := domain.ParsePosition(after)
+		if err != nil {
+			return usageError("--after: %w", err)
+		}
+		last := domain.Position{Commit: ^uint64(0), Prepare: ^uint64(0)}
+		if until != "" {
+			if last, err = domain.ParsePosition(until); err != nil {
+				return usageError("--until: %w", err)
+			}
+		}
+		if data == "" {
+			return a.replayFromServer(cmd, stream, from, last)
+		}
+		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		if err != nil {
+			return damaged(err)
+		}
+		defer l.Close()
+		enc := json.NewEncoder(a.out)
+		for r, err := range l.ReadAll(cmd.Context(), from) {
+			if err != nil {
+				return damaged(err)
+			}
+			if last.Before(r.Position) {
+				return nil
+			}
+			if stream != "" && r.Stream != domain.StreamID(stream) {
+				continue
+			}
+			if err := enc.Encode(replayed(r)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// replayed is an event as the API prints it.
+func replayed(r domain.Recorded) map[string]any {
+	return map[string]any{"position": r.Position, "stream": r.Stream, "revision": r.Revision, "id": r.ID, "type": r.Type,
+		"data": json.RawMessage(r.Data), "metadata": json.RawMessage(r.Metadata)}
+}
+
+func (a *app) replayFromServer(cmd *cobra.Command, stream string, from, last domain.Position) error {
+	q := url.Values{"limit": {"500"}, "after": {from.String()}}
+	if stream != "" {
+		q.Set("stream", stream)
+	}
+	enc := json.NewEncoder(a.out)
+	for {
+		ans, err := a.call(cmd.Context(), http.MethodGet, "/events", q, nil)
+		if err != nil {
+			return err
+		}
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		if err := json.Unmarshal(ans.body, &page); err != nil {
+			return fmt.Errorf("read the server's answer: %w", err)
+		}
+		for _, it := range page.Items {
+			var at struct {
+				Position domain.Position `json:"position"`
+			}
+			if err := json.Unmarshal(it, &at); err != nil {
+				return err
+			}
+			if last.Before(at.Position) {
+				return nil
+			}
+			if err := enc.Encode(it); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" || len(page.Items) == 0 {
+			return nil
+		}
+		q.Set("after", page.Next)
+	}
+}
+
+// auditStateCmd folds the log up to a moment into views of their own and lists what stood there.
+func (a *app) auditStateCmd() *cobra.Command {
+	var data, asOf, out string
+	cmd := &cobra.Command{Use: "state [NOUN] --as-of T", Short: "The whole system as it stood at a time or position", Args: cobra.MaximumNArgs(1),
+		Long: "Replays the log up to T (RFC 3339, or a position) into views of its own and lists the nouns (tenants, categories, codes,\ndevices, users, lines, layers, apikeys), or counts them all. Sealed values stay sealed."}
+	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
+	cmd.Flags().StringVar(&asOf, "as-of", "", "time or position; default now")
+	cmd.Flags().StringVar(&out, "keep", "", "directory to keep the views in")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		if err != nil {
+			return damaged(err)
+		}
+		defer l.Close()
+		until, err := moment(cmd.Context(), l, asOf)
+		if err != nil {
+			return err
+		}
+		dir := out
+		if dir == "" {
+			if dir, err = os.MkdirTemp("", "ledgerline-state-"); err != nil {
+				return err
+			}
+			defer os.RemoveAll(dir)
+		}
+		store, err := foldUntil(cmd.Context(), l, until, dir)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		return a.printState(cmd.Context(), store, until, args)
+	}
+	return cmd
+}
+
+// moment is the position a time or position text means (D12): of a time, the last event whose running
+// maximum of recorded_at is not after it.
+func moment(ctx context.Context, l *ledger.Ledger, text string) (domain.Position, error) {
+	if text == "" {
+		return l.Head(ctx)
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		p, err := domain.ParsePosition(text)
+		if err != nil {
+			return p, usageError("%q is neither a time such as 2026-03-03T12:00:00Z nor a position", text)
+		}
+		return p, nil
+	}
+	var at domain.Position
+	for r, err := range l.ReadAll(ctx, domain.Position{}) {
+		if err != nil {
+			return at, damaged(err)
+		}
+		m, err := r.Meta()
+		if err != nil {
+			return at, err
+		}
+		if m.RecordedAt.After(t) {
+			break
+		}
+		at = r.Position
+	}
+	return at, nil
+}
+
+// prefixLog is a log that ends at a position.
+type prefixLog struct {
+	projections.Log
+	until domain.Position
+}
+
+func (p prefixLog) Head(context.Context) (domain.Position, error) { return p.until, nil }
+
+func (p prefixLog) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		for r, err := range p.Log.ReadAll(ctx, after) {
+			if err == nil && p.until.Before(r.Position) || !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+func (p prefixLog) Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		for r, err := range p.ReadAll(ctx, after) {
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		<-ctx.Done()
+		yield(domain.Recorded{}, ctx.Err())
+	}
+}
+
+// foldUntil builds views of the log up to a position in dir.
+func foldUntil(ctx context.Context, log projections.Log, until domain.Position, dir string) (*views.Store, error) {
+	store, err := views.Open(ctx, views.Options{Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	runner := projections.NewRunner(projections.Options{Log: prefixLog{log, until}, Store: store, Projections: projections.All(), Now: time.Now})
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- runner.Run(ctx) }()
+	err = runner.WaitFor(ctx, until)
+	stop()
+	return store, errors.Join(err, <-done)
+}
+
+// printState lists one noun, or counts all.
+func (a *app) printState(ctx context.Context, q projections.Querier, at domain.Position, args []string) error {
+	lists := []struct {
+		name string
+		list func(projections.Page) (any, int, string, error)
+	}{
+		{"tenants", pageOf(ctx, q, projections.ListTenants, projections.TenantFilter{})},
+		{"categories", pageOf(ctx, q, projections.ListCategories, projections.CategoryFilter{})},
+		{"codes", pageOf(ctx, q, projections.ListCodes, projections.CodeFilter{})},
+		{"devices", pageOf(ctx, q, projections.ListDevices, projections.DeviceFilter{})},
+		{"users", pageOf(ctx, q, projections.ListUsers, projections.UserFilter{})},
+		{"lines", pageOf(ctx, q, projections.ListLines, projections.LineFilter{})},
+		{"layers", pageOf(ctx, q, projections.ListLayers, projections.LayerFilter{})},
+		{"apikeys", pageOf(ctx, q, projections.ListAPIKeys, projections.APIKeyFilter{})},
+	}
+	counts := map[string]any{"position": at}
+	for _, l := range lists {
+		wanted := len(args) == 1 && strings.TrimSuffix(l.name, "s") == strings.TrimSuffix(args[0], "s")
+		if len(args) == 1 && !wanted {
+			continue
+		}
+		var items []map[string]any
+		n := 0
+		for cursor, more := "", true; more; {
+			page, count, next, err := l.list(projections.Page{Cursor: cursor, Limit: projections.MaxLimit})
+			if err != nil {
+				return err
+			}
+			n += count
+			if wanted {
+				b, err := json.Marshal(page)
+				if err != nil {
+					return err
+				}
+				var rows []map[string]any
+				if err := json.Unmarshal(b, &rows); err != nil {
+					return err
+				}
+				items = append(items, rows...)
+			}
+			cursor, more = next, next != ""
+		}
+		if wanted {
+			return a.printList(items, nil)
+		}
+		counts[l.name] = n
+	}
+	if len(args) == 1 {
+		return usageError("no noun %q: tenants, categories, codes, devices, users, lines, layers or apikeys", args[0])
+	}
+	return a.printValue(counts)
+}
+
+// pageOf hides the type of a list's rows.
+func pageOf[F, R any](ctx context.Context, q projections.Querier, list func(context.Context, projections.Querier, F, projections.Page) (projections.Listed[R], error), f F) func(projections.Page) (any, int, string, error) {
+	return func(p projections.Page) (any, int, string, error) {
+		l, err := list(ctx, q, f, p)
+		return l.Items, len(l.Items), l.Next, err
+	}
+}
+
+// auditVerifyCmd recomputes the chain.
+func (a *app) auditVerifyCmd() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{Use: "verify", Short: "Recompute the hash chain of the whole log and name every place that was changed", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		if err != nil {
+			return damaged(err)
+		}
+		defer l.Close()
+		report, err := l.Verify(cmd.Context(), domain.Position{})
+		if printErr := a.printValue(map[string]any{"verified": err == nil, "events": report.Events, "to": report.To,
+			"chain": fmt.Sprintf("%x", report.Chain), "findings": report.Findings}); printErr != nil {
+			return printErr
+		}
+		return damaged(err)
+	}
+	return cmd
+}

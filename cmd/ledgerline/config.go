@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is every setting of the server. A flag beats an environment variable (LEDGERLINE_ and the key in
+// capitals), that beats the file, that beats the default. An unknown key is an error. No setting holds a
+// secret: secrets are named by file.
+type Config struct {
+	Data             string        `key:"data" default:"./data" usage:"directory of everything the server keeps"`
+	Store            string        `key:"store" default:"ledger" usage:"where events stand: ledger, or esdb://HOST:PORT?tls=…"`
+	StoreCredentials string        `key:"store-credentials-file" usage:"file with user:password for an esdb:// store"`
+	Admin            string        `key:"admin" default:"127.0.0.1:8666" usage:"listener of the API"`
+	Phones           string        `key:"phones" default:":8667" usage:"listener of the phones over HTTP"`
+	PhonesTLS        string        `key:"phones-tls" usage:"listener of the phones over HTTPS"`
+	TLSCert          string        `key:"tls-cert" usage:"certificate chain for phones-tls (PEM, reloaded when it changes)"`
+	TLSKey           string        `key:"tls-key" usage:"private key for phones-tls (PEM, reloaded when it changes)"`
+	PhoneRoots       string        `key:"phone-roots" usage:"PEM file of vendors' roots: a client certificate of theirs proves a phone's MAC"`
+	TFTP             string        `key:"tftp" default:":6969" usage:"listener of the phones over TFTP; empty for none"`
+	Ops              string        `key:"ops" default:"127.0.0.1:8668" usage:"listener of /livez /readyz /metrics and pprof"`
+	PublicURL        string        `key:"public-url" usage:"URL phones come back to; default http:// and the phones listener"`
+	TrustedNetworks  []string      `key:"trusted-networks" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fe80::/10,fc00::/7" usage:"networks whose phones may fetch by MAC alone and get secrets without TLS"`
+	TrustedProxies   []string      `key:"trusted-proxies" usage:"networks of proxies whose forwarded address is believed; never trusted themselves"`
+	MasterKeyFile    string        `key:"master-key-file" usage:"file with the vault's master key; default master.key in the data directory"`
+	BaseSettings     string        `key:"base-settings" usage:"JSON file of settings below every layer"`
+	Plugins          string        `key:"plugins" usage:"directory of further plugin packages"`
+	CodeLength       int           `key:"code-length" default:"12" usage:"digits of a provisioning code: 12 or 16"`
+	CodeTTLSelf      time.Duration `key:"code-ttl-self-service" default:"10m" usage:"life of a self-service code"`
+	CodeTTLRollout   time.Duration `key:"code-ttl-rollout" default:"168h" usage:"life of a rollout code, at most 168h"`
+	GuessBudget      int           `key:"guess-budget" default:"10000" usage:"wrong codes a week before rollout codes need an operator's confirmation"`
+	DiscoveryCap     int           `key:"discovery-cap" default:"2000" usage:"unknown phones made known per hour"`
+	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
+	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
+	SightingsDays    int           `key:"sightings-days" default:"30" usage:"days that last-seen data is kept"`
+	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
+	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
+}
+
+// settings walks the fields of c with their tags.
+func (c *Config) settings(visit func(key string, tag reflect.StructTag, v reflect.Value)) {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		visit(tag.Get("key"), tag, v.Field(i))
+	}
+}
+
+func envName(key string) string {
+	return "LEDGERLINE_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+}
+
+// flags declares one flag per setting. Values are read by loadConfig.
+func (c *Config) flags(fs *pflag.FlagSet) {
+	c.settings(func(key string, tag reflect.StructTag, _ reflect.Value) {
+		fs.String(key, tag.Get("default"), tag.Get("usage"))
+	})
+	fs.String("config", "", "YAML file with these settings")
+}
+
+// loadConfig fills c from defaults, file, environment and flags, and checks it.
+func loadConfig(fs *pflag.FlagSet, getenv func(string) string) (Config, error) {
+	var c Config
+	var errs []error
+	file, err := configFile(fs, getenv)
+	if err != nil {
+		return c, err
+	}
+	c.settings(func(key string, tag reflect.StructTag, v reflect.Value) {
+		text, from := tag.Get("default"), "default"
+		if t, ok := file[key]; ok {
+			text, from = t, "config file"
+			delete(file, key)
+		}
+		if t := getenv(envName(key)); t != "" {
+			text, from = t, envName(key)
+		}
+		if f := fs.Lookup(key); f != nil && f.Changed {
+			text, from = f.Value.String(), "--"+key
+		}
+		if err := set(v, text); err != nil {
+			errs = append(errs, fmt.Errorf("%s (from %s): %w", key, from, err))
+		}
+	})
+	for key := range file {
+		errs = append(errs, fmt.Errorf("config file: unknown setting %q", key))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+// configFile reads the YAML file, if one is named, into texts by key.
+func configFile(fs *pflag.FlagSet, getenv func(string) string) (map[string]string, error) {
+	path := getenv("LEDGERLINE_CONFIG")
+	if f := fs.Lookup("config"); f != nil && f.Changed {
+		path = f.Value.String()
+	}
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the config file: %w", err)
+	}
+	var tree map[string]any
+	if err := yaml.NewDecoder(bytes.NewReader(b)).Decode(&tree); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read the config file %s: %w", path, err)
+	}
+	texts := make(map[string]string, len(tree))
+	for k, v := range tree {
+		if list, ok := v.([]any); ok {
+			parts := make([]string, len(list))
+			for i, p := range list {
+				parts[i] = fmt.Sprint(p)
+			}
+			v = strings.Join(parts, ",")
+		}
+		texts[k] = fmt.Sprint(v)
+	}
+	return texts, nil
+}
+
+func set(v reflect.Value, text string) error {
+	switch v.Interface().(type) {
+	case string:
+		v.SetString(text)
+	case int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", text)
+		}
+		v.SetInt(int64(n))
+	case time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration such as 10m", text)
+		}
+		v.SetInt(int64(d))
+	case []string:
+		var list []string
+		for p := range strings.SplitSeq(text, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				list = append(list, p)
+			}
+		}
+		v.Set(reflect.ValueOf(list))
+	}
+	return nil
+}
+
+// check refuses what cannot work, all of it at once.
+func (c *Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.CodeLength != 12 && c.CodeLength != 16 {
+		bad("code-length must be 12 or 16")
+	}
+	if c.CodeTTLSelf <= 0 || c.CodeTTLRollout <= 0 || c.CodeTTLSelf > 168*time.Hour || c.CodeTTLRollout > 168*time.Hour {
+		bad("code-ttl-self-service and code-ttl-rollout must be above 0 and at most 168h")
+	}
+	if c.DiscoveryCap < 1 || c.GuessBudget < 1 || c.Lanes < 1 || c.SightingsDays < 1 {
+		bad("discovery-cap, guess-budget, reactor-lanes and sightings-days must be at least 1")
+	}
+	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
+		bad("phones-tls needs tls-cert and tls-key")
+	}
+	if c.ReactorFrom != "" && c.ReactorFrom != "head" && c.ReactorFrom != "start" {
+		bad("reactor-from must be head or start")
+	}
+	for _, list := range [][]string{c.TrustedNetworks, c.TrustedProxies} {
+		if _, err := prefixes(list); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prefixes reads networks; a lone address is a network of one.
+func prefixes(list []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(list))
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("%q is not a network such as 192.0.2.0/24", text)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// values are the settings by key, for printing; none of them is a secret.
+func (c Config) values() map[string]any {
+	out := map[string]any{}
+	c.settings(func(key string, _ reflect.StructTag, v reflect.Value) {
+		out[key] = v.Interface()
+		if d, ok := v.Interface().(time.Duration); ok {
+			out[key] = d.String()
+		}
+	})
+	return out
+}

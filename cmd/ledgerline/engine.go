@@ -1,0 +1,318 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"ledgerline/adapters/blobs"
+	"ledgerline/adapters/eventstoredb"
+	"ledgerline/adapters/ledger"
+	"ledgerline/adapters/plugins"
+	"ledgerline/adapters/reactor"
+	"ledgerline/adapters/sightings"
+	"ledgerline/adapters/vault"
+	"ledgerline/adapters/views"
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// log is what the engine needs of an event store.
+type eventLog interface {
+	commands.Log
+	commands.ReactorStore
+	Close() error
+}
+
+// engine is everything but the listeners: stores, service, projections, reactor.
+type engine struct {
+	cfg       Config
+	log       eventLog
+	ledger    *ledger.Ledger // nil with another store
+	vault     *vault.Vault
+	blobs     *blobs.Blobs
+	plugins   *plugins.Set
+	views     *views.Store
+	runner    *projections.Runner
+	shelf     *views.Shelf
+	sightings *sightings.Sightings
+	service   *commands.Service
+	reactor   *reactor.Reactor
+	metrics   *prometheus.Registry
+	closers   []func() error
+}
+
+// openEngine opens the stores and wires the parts; nothing runs yet. On an error what was opened is closed.
+func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
+	e := &engine{cfg: cfg, metrics: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := e.openLog(ctx); err != nil {
+		return nil, err
+	}
+	if e.vault, err = vault.Open(ctx, vault.Options{Dir: cfg.Data, MasterKeyFile: cfg.MasterKeyFile}); err != nil {
+		return nil, fmt.Errorf("open the vault: %w", err)
+	}
+	e.onClose(e.vault.Close)
+	if made := e.vault.CreatedMasterKey(); made != "" {
+		zerolog.Ctx(ctx).Warn().Str("file", made).Msg("made a new master key: keep a copy off this machine, without it nothing sealed can be read again")
+	}
+	if e.blobs, err = blobs.Open(ctx, blobs.Options{Dir: cfg.Data, Sealer: e.vault}); err != nil {
+		return nil, fmt.Errorf("open the blobs: %w", err)
+	}
+	e.onClose(e.blobs.Close)
+	if e.plugins, err = loadPlugins(cfg.Plugins); err != nil {
+		return nil, err
+	}
+	if e.sightings, err = sightings.Open(ctx, sightings.Options{Dir: cfg.Data, Retention: time.Duration(cfg.SightingsDays) * 24 * time.Hour, Metrics: e.metrics}); err != nil {
+		return nil, fmt.Errorf("open the sightings: %w", err)
+	}
+	e.onClose(e.sightings.Close)
+	if e.views, err = views.Open(ctx, views.Options{Dir: filepath.Join(cfg.Data, "views")}); err != nil {
+		return nil, fmt.Errorf("open the views: %w", err)
+	}
+	e.onClose(e.views.Close)
+	e.shelf = &views.Shelf{Views: e.views}
+	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.shelf.OnChange})
+	e.shelf.Runner = e.runner
+	if err := e.makeService(); err != nil {
+		return nil, err
+	}
+	e.reactor, err = reactor.New(reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
+		From: reactor.From(cfg.ReactorFrom), Lanes: cfg.Lanes, Registerer: e.metrics})
+	if err != nil {
+		return nil, err
+	}
+	e.registerMetrics()
+	return e, nil
+}
+
+func (e *engine) onClose(f func() error) { e.closers = append(e.closers, f) }
+
+// close closes the stores in the reverse order of their opening.
+func (e *engine) close() error {
+	var errs []error
+	for i := len(e.closers) - 1; i >= 0; i-- {
+		errs = append(errs, e.closers[i]())
+	}
+	e.closers = nil
+	return errors.Join(errs...)
+}
+
+func (e *engine) openLog(ctx context.Context) error {
+	switch {
+	case e.cfg.Store == "ledger":
+		l, err := ledger.Open(ctx, ledger.Options{Dir: e.cfg.Data})
+		if err != nil {
+			return fmt.Errorf("open the ledger: %w", err)
+		}
+		e.log, e.ledger = l, l
+	case strings.HasPrefix(e.cfg.Store, "esdb://"), strings.HasPrefix(e.cfg.Store, "esdb+discover://"):
+		credentials, err := storeCredentials(e.cfg.StoreCredentials)
+		if err != nil {
+			return err
+		}
+		store, err := eventstoredb.Open(ctx, e.cfg.Store, credentials)
+		if err != nil {
+			return fmt.Errorf("open the event store: %w", err)
+		}
+		e.log = store
+	default:
+		return fmt.Errorf("store must be ledger or begin with esdb://")
+	}
+	e.onClose(e.log.Close)
+	return nil
+}
+
+func storeCredentials(path string) (eventstoredb.Credentials, error) {
+	if path == "" {
+		return eventstoredb.Credentials{}, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return eventstoredb.Credentials{}, fmt.Errorf("read the store's credentials: %w", err)
+	}
+	user, password, ok := strings.Cut(strings.TrimSpace(string(b)), ":")
+	if !ok {
+		return eventstoredb.Credentials{}, fmt.Errorf("%s must hold user:password", path)
+	}
+	return eventstoredb.Credentials{User: user, Password: password}, nil
+}
+
+// loadPlugins loads the built-in packages and those below dir, if any.
+func loadPlugins(dir string) (*plugins.Set, error) {
+	sources := []fs.FS{plugins.Builtin()}
+	if dir != "" {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return nil, fmt.Errorf("open the plugins directory: %w", err)
+		}
+		sources = append(sources, root.FS())
+	}
+	set, err := plugins.Load(sources...)
+	if err != nil {
+		return nil, fmt.Errorf("load the plugins: %w", err)
+	}
+	return set, nil
+}
+
+func (e *engine) makeService() error {
+	base := domain.Settings{}
+	if e.cfg.BaseSettings != "" {
+		b, err := os.ReadFile(e.cfg.BaseSettings)
+		if err != nil {
+			return fmt.Errorf("read the base settings: %w", err)
+		}
+		if base, err = domain.ParseSettings(b); err != nil {
+			return fmt.Errorf("base settings %s: %w", e.cfg.BaseSettings, err)
+		}
+	}
+	e.service = &commands.Service{
+		Log: e.log, Vault: e.vault, Blobs: e.blobs, Renderer: e.plugins, Recognizer: e.plugins,
+		Candidates: projections.Candidates{Views: e.views, Wait: e.runner}, Shelf: e.shelf, Sightings: e.sightings,
+		PublicURL: e.cfg.publicURL(), Base: base, CodeLength: e.cfg.CodeLength, DiscoveryCap: e.cfg.DiscoveryCap,
+		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
+	}
+	e.service.Guard().Global = e.cfg.GuessBudget
+	return nil
+}
+
+// publicURL is the URL phones come back to: the one set, or this machine's address and the phones' port.
+func (c Config) publicURL() string {
+	if c.PublicURL != "" {
+		return c.PublicURL
+	}
+	host, port, err := net.SplitHostPort(c.Phones)
+	if err != nil {
+		return ""
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		host = outwardAddress()
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/"
+}
+
+// outwardAddress is the first address of this machine that is not loopback; nothing is sent.
+func outwardAddress() string {
+	addresses, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addresses {
+			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+				return n.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}
+
+// run keeps projections, reactor and schedules going until ctx ends.
+func (e *engine) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.runner.Run(ctx) })
+	g.Go(func() error { return e.reactor.Run(ctx) })
+	g.Go(func() error { return ignoreCanceled(e.service.RunDeliveries(ctx)) })
+	g.Go(func() error { return e.schedule(ctx) })
+	return g.Wait()
+}
+
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// schedule expires codes every half minute and records denials whose hour is over; what was gathered when
+// ctx ends is recorded then.
+func (e *engine) schedule(ctx context.Context) error {
+	const every = 30 * time.Second
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	log := zerolog.Ctx(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return e.service.RecordDenials(last, true)
+		case <-tick.C:
+		}
+		ctx := commands.WithCaller(ctx, commands.Caller{Actor: "system:schedule"})
+		if n, err := e.service.ExpireCodes(ctx); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Str("command", "ExpireCodes").Msg("schedule failed")
+		} else if n > 0 {
+			log.Info().Int("codes", n).Str("command", "ExpireCodes").Msg("codes expired")
+		}
+		if err := e.service.ForgetAnswers(ctx); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Str("command", "ForgetAnswers").Msg("schedule failed")
+		}
+		if err := e.service.RecordDenials(ctx, false); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Str("command", "RecordDenials").Msg("schedule failed")
+		}
+	}
+}
+
+// bootstrap settles the reactor's positions on a new log, makes the master tenant, and on the first start
+// an administrator's key in DIR/admin.token.
+func (e *engine) bootstrap(ctx context.Context) (tokenFile string, err error) {
+	if err := e.reactor.Prepare(ctx); err != nil {
+		return "", err
+	}
+	ctx = commands.WithCaller(ctx, commands.Caller{Actor: "system:bootstrap"})
+	if err := e.service.EnsureMaster(ctx); err != nil {
+		return "", fmt.Errorf("make the master tenant: %w", err)
+	}
+	_, token, _, err := e.service.IssueAPIKey(ctx, commands.IssueAPIKey{ID: commands.BootstrapKey, Name: "administrator (first start)", Role: domain.Admin})
+	if errors.Is(err, domain.ErrAPIKeyExists) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("make the administrator's key: %w", err)
+	}
+	tokenFile = filepath.Join(e.cfg.Data, "admin.token")
+	if err := renameio.WriteFile(tokenFile, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the administrator's key: %w", err)
+	}
+	return tokenFile, nil
+}
+
+// registerMetrics exposes what no part registers itself.
+func (e *engine) registerMetrics() {
+	gauge := func(name, help string, f func() float64) {
+		e.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ledgerline_" + name, Help: help}, f))
+	}
+	stats := func(pick func(projections.Stats) float64) func() float64 {
+		return func() float64 {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			s, err := e.runner.Stats(ctx)
+			if err != nil {
+				return -1
+			}
+			return pick(s)
+		}
+	}
+	gauge("projection_lag_seconds", "How long the oldest event the views have not seen has been waiting.", stats(func(s projections.Stats) float64 { return s.Lag.Seconds() }))
+	gauge("projection_events_total", "Events the views have applied since the start, rebuilds included.", stats(func(s projections.Stats) float64 { return float64(s.Events) }))
+	gauge("projection_unknown_events_total", "Events of a type this program does not know.", stats(func(s projections.Stats) float64 { return float64(s.Unknown) }))
+	gauge("wrong_codes_week", "Wrong provisioning codes within the last week.", func() float64 { return float64(e.service.Guard().Total(time.Now())) })
+	gauge("discoveries_refused_total", "Unknown phones not made known because the hourly cap was reached.", func() float64 { return float64(e.service.DiscoveryRefused()) })
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"ledgerline/domain"
+	"ledgerline/tests/phonesim"
+)
+
+// simulated is what one simulated phone came to; the JSON is part of the program's interface.
+type simulated struct {
+	MAC       string          `json:"mac"`
+	Vendor    string          `json:"vendor"`
+	Model     string          `json:"model"`
+	Transport string          `json:"transport"`
+	State     string          `json:"state"`
+	Files     []simulatedFile `json:"files"`
+	Accounts  []string        `json:"accounts,omitempty"`
+	Error     string          `json:"error,omitempty"`
+}
+
+// simulatedFile is one file a phone fetched, under the name it asked, without the secrets of its path.
+type simulatedFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+	Size   int    `json:"size"`
+}
+
+// phoneCmd plays phones against a server.
+func (a *app) phoneCmd() *cobra.Command {
+	var cfg phonesim.Config
+	var mac string
+	var count int
+	var seed uint64
+	var poll time.Duration
+	cmd := &cobra.Command{Use: "phone", Short: "Simulate one phone, or many, against a server", Args: cobra.NoArgs,
+		Long: "Boots like the real vendor's phone: its order of files, its User-Agent, its way of writing MAC addresses. With --code it\nredeems a provisioning code; with --poll it fetches again, as phones do. Vendors: " + vendorNames() + "."}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Vendor, "vendor", "yealink", "vendor")
+	f.StringVar(&cfg.Model, "model", "", "model; default a common one of the vendor")
+	f.StringVar(&cfg.Firmware, "firmware", "", "firmware version; default one of the model")
+	f.StringVar(&mac, "mac", "", "MAC address; default one of the vendor's")
+	f.StringVar(&cfg.Server, "url", "http://127.0.0.1:8667/", "provisioning server: http://, https:// or tftp://")
+	f.StringVar(&cfg.Code, "code", "", "provisioning code to redeem")
+	f.IntVar(&count, "count", 1, "number of phones")
+	f.Uint64Var(&seed, "seed", 1, "chooses the MAC addresses")
+	f.DurationVar(&poll, "poll", 0, "fetch again after this time, until interrupted")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if count < 1 || count > 100_000 {
+			return usageError("--count must be 1 to 100000")
+		}
+		fleet, err := phonesim.Fleet(count, cfg.Vendor, seed)
+		if err != nil {
+			return usageError("%w; vendors are %s", err, vendorNames())
+		}
+		if mac != "" {
+			m, err := domain.ParseMAC(mac)
+			if err != nil {
+				return usageError("--mac %w", err)
+			}
+			fleet = fleet[:1]
+			fleet[0].MAC = m
+		}
+		for i := range fleet {
+			fleet[i].Server, fleet[i].Code = cfg.Server, cfg.Code
+			if cfg.Model != "" {
+				fleet[i].Model, fleet[i].Firmware = cfg.Model, cfg.Firmware
+			}
+		}
+		return a.playPhones(cmd.Context(), fleet, poll)
+	}
+	return cmd
+}
+
+func vendorNames() string {
+	var names []string
+	for _, v := range phonesim.Vendors() {
+		names = append(names, v.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// playPhones boots all phones, at most 64 at once, and prints what came of each.
+func (a *app) playPhones(ctx context.Context, fleet []phonesim.Config, poll time.Duration) error {
+	results := make([]simulated, len(fleet))
+	phones := make([]*phonesim.Phone, len(fleet))
+	var g errgroup.Group
+	g.SetLimit(64)
+	var mu sync.Mutex
+	failed := 0
+	for i, c := range fleet {
+		g.Go(func() error {
+			p, err := phonesim.New(c)
+			if err != nil {
+				return usageError("%w", err)
+			}
+			phones[i] = p
+			r, err := p.Boot(ctx)
+			results[i] = describe(p, c, r, err)
+			if err != nil {
+				mu.Lock()
+				failed++
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	defer func() {
+		for _, p := range phones {
+			if p != nil {
+				p.Close()
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	if err := a.printPhones(results); err != nil {
+		return err
+	}
+	for poll > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(poll):
+		}
+		for i, p := range phones {
+			r, err := p.Poll(ctx)
+			if err != nil && ctx.Err() == nil || r.Changed {
+				if err := a.printPhones([]simulated{describe(p, fleet[i], r, err)}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if failed > 0 {
+		return exitError{exitFailed, fmt.Errorf("%d of %d phones could not boot", failed, len(fleet))}
+	}
+	return nil
+}
+
+// describe is what a phone came to; paths are the names asked for, never a secret or a code.
+func describe(p *phonesim.Phone, c phonesim.Config, r phonesim.Result, err error) simulated {
+	vendor, model := p.Vendor()
+	s := simulated{MAC: string(p.MAC()), Vendor: vendor, Model: model.Name, Transport: "http", State: string(p.State()), Files: []simulatedFile{}}
+	if scheme, _, ok := strings.Cut(c.Server, "://"); ok {
+		s.Transport = scheme
+	}
+	for _, f := range r.Files {
+		if f.Found() && !slices.ContainsFunc(s.Files, func(g simulatedFile) bool { return g.Path == f.Name && g.SHA256 == f.SHA256 }) {
+			s.Files = append(s.Files, simulatedFile{f.Name, f.SHA256, int(f.Size)})
+		}
+	}
+	for _, acc := range r.Parsed.Accounts {
+		if acc.Enabled {
+			s.Accounts = append(s.Accounts, acc.UserName+"@"+acc.Server)
+		}
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s
+}
+
+func (a *app) printPhones(results []simulated) error {
+	if a.output != "table" {
+		return a.printValue(map[string]any{"phones": results})
+	}
+	rows := make([]map[string]any, len(results))
+	for i, r := range results {
+		var files []string
+		for _, f := range r.Files {
+			files = append(files, f.Path)
+		}
+		rows[i] = map[string]any{"mac": r.MAC, "vendor": r.Vendor, "model": r.Model, "transport": r.Transport, "state": r.State,
+			"accounts": strings.Join(r.Accounts, " "), "files": strings.Join(files, " "), "error": r.Error}
+	}
+	return a.printList(rows, []string{"mac", "vendor", "model", "transport", "state", "accounts", "files", "error"})
+}
