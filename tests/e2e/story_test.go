@@ -123,13 +123,16 @@ func TestStory(t *testing.T) {
 			s.expectState(t, device, "configured")
 
 			// The line's password changes; the next poll brings the new file.
-			s.API(t, http.StatusOK, http.MethodPost, "/lines/"+s.line+"/rotate", map[string]any{"password": "canary-second-password"})
-			polled, err := p.Poll(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if a := account(t, polled); !polled.Changed || !a.Password.Equal(phonesim.NewPassword("canary-second-password")) {
-				t.Fatalf("changed %v, new password %v", polled.Changed, a.Password.Equal(phonesim.NewPassword("canary-second-password")))
+			s.API(t, http.StatusNoContent, http.MethodPost, "/lines/"+s.line+"/rotate", map[string]any{"password": "canary-second-password"})
+			var polled phonesim.Result
+			proc.Eventually(t, "a poll brings something new", func() bool {
+				if polled, err = p.Poll(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				return polled.Changed
+			})
+			if a := account(t, polled); !a.Password.Equal(phonesim.NewPassword("canary-second-password")) {
+				t.Fatal("the new file has another password")
 			}
 			// Unchanged files are not sent again.
 			again, err := p.Poll(t.Context())
