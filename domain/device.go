@@ -338,7 +338,8 @@ func (d Device) CanAssign(tenant TenantID) error {
 }
 
 // Assign gives the device to a tenant, category and user. to.Secret is used only for a device that has
-// none yet. Assigning as it is already is no news.
+// none yet. A device that passes from one user to another first loses the lines it carried. Assigning as it
+// is already is no news.
 func (d Device) Assign(to DeviceAssigned) ([]Event, error) {
 	if err := d.CanAssign(to.TenantID); err != nil {
 		return nil, err
@@ -349,7 +350,13 @@ func (d Device) Assign(to DeviceAssigned) ([]Event, error) {
 		}
 		to.Secret, to.SecretHash = Secret{}, ""
 	}
-	return []Event{to}, nil
+	var events []Event
+	if d.UserID != "" && to.UserID != "" && d.UserID != to.UserID {
+		for _, p := range d.Positions() {
+			events = append(events, DeviceLineDissociated{d.Lines[p], p})
+		}
+	}
+	return append(events, to), nil
 }
 
 // Associate puts a line at a position; position 0 means the first free one. A device still in the

@@ -72,6 +72,8 @@ func TestDeviceIsAssigned(t *testing.T) {
 		{"without naming the code that is no news either", past(discovered, assigned), assign(func(a *domain.DeviceAssigned) { a.CodeID = "" }), nil, nil},
 		{"another category keeps the secret", past(discovered, assigned), assign(category), again(category), nil},
 		{"another user keeps the secret", past(discovered, assigned), assign(user), again(user), nil},
+		{"and takes the lines of the one before off", past(discovered, assigned, domain.DeviceLineAssociated{LineID: "l1", Position: 1}), assign(user),
+			append(past(domain.DeviceLineDissociated{LineID: "l1", Position: 1}), again(user)...), nil},
 		{"another code keeps the secret", past(discovered, assigned), assign(code), again(code), nil},
 		{"it never changes its tenant", past(discovered, assigned), assign(tenant), nil, domain.ErrDeviceOfOtherTenant},
 		{"nor after a reset", past(discovered, assigned, domain.DeviceReset{}), assign(tenant), nil, domain.ErrDeviceOfOtherTenant},
