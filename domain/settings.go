@@ -798,7 +798,11 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	*s = normalizeObject(nil, out.(map[string]any))
+	m, ok := out.(map[string]any)
+	if !ok {
+		return errors.New("settings are a sealed value, not an object")
+	}
+	*s = normalizeObject(nil, m)
 	return nil
 }
 
