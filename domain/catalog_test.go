@@ -14,7 +14,7 @@ import (
 	"ledgerline/domain"
 )
 
-func samples(t *testing.T) map[string][]byte {
+func samples(t testing.TB) map[string][]byte {
 	t.Helper()
 	files, err := filepath.Glob("testdata/events/*")
 	if err != nil {

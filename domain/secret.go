@@ -106,8 +106,3 @@ func (s Sealed) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(sealedJSON(s))
 }
-
-// UnmarshalJSON reads the sealed form.
-func (s *Sealed) UnmarshalJSON(b []byte) error {
-	return json.Unmarshal(b, (*sealedJSON)(s))
-}
