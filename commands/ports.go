@@ -202,7 +202,7 @@ type Recognizer interface {
 // at least position at. Each candidate is then decided from its own stream. It is the only way for a
 // command to see a view.
 type Candidates interface {
-	// LinesOfUser lists the user's lines in creation order, each with the devices that carry it.
+	// LinesOfUser lists the user's lines in creation order, removed ones too, each with the devices that carry it.
 	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.LineCandidate, error)
 	// DevicesOfLine lists the live devices that carry the line.
 	DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)

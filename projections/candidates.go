@@ -33,10 +33,10 @@ func (c Candidates) query(ctx context.Context, at domain.Position, sql string, a
 	return c.Views.Query(ctx, sql, args, row)
 }
 
-// LinesOfUser lists the user's live lines in creation order, each with the live devices that carry it.
+// LinesOfUser lists the user's lines in creation order, removed ones too, each with the live devices that carry it.
 func (c Candidates) LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) (found []domain.LineCandidate, err error) {
 	const sql = `SELECT l.key, d.owner FROM lines l LEFT JOIN device_lines d ON d.line_id = l.key
-		WHERE l.user_id = ? AND l.live = 1 ORDER BY l.created_commit, l.created_prepare, l.key, d.owner`
+		WHERE l.user_id = ? ORDER BY l.created_commit, l.created_prepare, l.key, d.owner`
 	err = c.query(ctx, at, sql, []any{string(user)}, func(r Row) error {
 		line := domain.LineID(r.Text(0))
 		if n := len(found); n == 0 || found[n-1].Line != line {

@@ -167,7 +167,7 @@ func (c *Candidates) LinesOfUser(ctx context.Context, at domain.Position, user d
 	}
 	defer c.w.mu.Unlock()
 	for _, id := range c.w.created {
-		if l := c.w.lines[id]; l.UserID == user && l.Live() == nil {
+		if l := c.w.lines[id]; l.UserID == user {
 			found = append(found, domain.LineCandidate{Line: id, Devices: ids(c.w.live(func(d device) bool { return d.PositionOf(id) != 0 }))})
 		}
 	}

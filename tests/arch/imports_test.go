@@ -16,19 +16,20 @@ import (
 // allowed lists, for the packages below a prefix, which of our own packages they may import. The longest
 // prefix counts. "self" stands for the package's own root (adapters/X may import adapters/X/wire).
 var allowed = map[string][]string{
-	"domain":                {},
-	"commands":              {"domain"},
-	"commands/commandstest": {"domain", "commands"},
-	"projections":           {"domain"},
-	"adapters":              {"domain", "commands", "projections", "self"},
-	"tests/contract":        {"domain", "commands", "projections"},
-	"tests/phonesim":        {"domain", "commands", "projections", "adapters/*/wire"},
-	"tests":                 {"*"},
-	"cmd":                   {"*"},
+	"domain":                     {},
+	"commands":                   {"domain"},
+	"commands/commandstest":      {"domain", "commands"},
+	"projections":                {"domain"},
+	"projections/projectiontest": {"domain", "projections"},
+	"adapters":                   {"domain", "commands", "projections", "self"},
+	"tests/contract":             {"domain", "commands", "projections"},
+	"tests/phonesim":             {"domain", "commands", "projections", "adapters/*/wire"},
+	"tests":                      {"*"},
+	"cmd":                        {"*"},
 }
 
 // testsToo may be imported by test files in addition.
-var testsToo = []string{"commands/commandstest", "tests/contract", "tests/phonesim"}
+var testsToo = []string{"commands/commandstest", "projections/projectiontest", "tests/contract", "tests/phonesim"}
 
 // pure lists what domain must not use from the standard library: it has no clock, no I/O, no log.
 var pure = []string{"context", "net/http", "os", "log", "log/slog", "io/fs", "net", "database/sql", "math/rand", "crypto/rand"}
