@@ -1,8 +1,8 @@
 package domain
 
 import (
-	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -37,12 +37,13 @@ func index() map[string]entry {
 // of is the catalogue entry of one event type.
 func of[E Event]() entry {
 	var zero E
+	p := planFor(reflect.TypeFor[E]())
 	return entry{zero.EventType(), func(data []byte) (Event, error) {
-		var e E
-		if err := json.Unmarshal(data, &e); err != nil {
+		e := new(E)
+		if err := p.unmarshal(data, reflect.ValueOf(e).Elem()); err != nil {
 			return nil, err
 		}
-		return e, nil
+		return *e, nil
 	}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,13 +67,15 @@ func (r Recorded) Event() (Event, error) {
 	return e, nil
 }
 
+var metadataPlan = planFor(reflect.TypeFor[Metadata]())
+
 // Meta decodes the metadata.
 func (r Recorded) Meta() (Metadata, error) {
 	var m Metadata
 	if len(bytes.TrimSpace(r.Metadata)) == 0 {
 		return m, nil
 	}
-	if err := json.Unmarshal(r.Metadata, &m); err != nil {
+	if err := metadataPlan.unmarshal(r.Metadata, reflect.ValueOf(&m).Elem()); err != nil {
 		return m, fmt.Errorf("metadata of event %d of %s: %w", r.Revision, r.Stream, err)
 	}
 	return m, nil
