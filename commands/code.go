@@ -192,8 +192,7 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 		return Redeemed{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
 	}
 	caller := CallerFrom(ctx)
-	trusted := caller.confirmed()
-	if !trusted {
+	if !caller.Confirmed {
 		if err := s.guard.Allow(caller.IP, mac, s.now()); err != nil {
 			return Redeemed{}, Outcome{}, err
 		}
@@ -223,7 +222,7 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 		if _, err := c.Redeem(mac, "", s.now()); err != nil {
 			return nil, err // before the phone is made known: a refusal leaves no trace of it
 		}
-		if !trusted && c.Purpose == "rollout" && s.guard.Exhausted(s.now()) {
+		if !caller.Confirmed && c.Purpose == "rollout" && s.guard.Exhausted(s.now()) {
 			return nil, &GuessError{exhaustedRetry}
 		}
 		d, err := s.redeemer(ctx, mac, in)
@@ -270,7 +269,7 @@ func (s *Service) wrongCode(caller Caller, mac domain.MAC, known domain.StreamID
 	if known != "" {
 		s.denials.add(known, s.now())
 	}
-	if caller.confirmed() {
+	if caller.Confirmed {
 		return domain.ErrCodeRefused
 	}
 	s.guard.Wrong(caller.IP, mac, s.now())

@@ -268,10 +268,6 @@ func TestOneOfAHundredWins(t *testing.T) {
 	k := start(t)
 	k.Service().Guard().Global = 1000
 	code := k.issue("rollout")
-	type op struct {
-		mac domain.MAC
-		won bool
-	}
 	var mu sync.Mutex
 	var history []porcupine.Operation
 	var clock int64
@@ -281,7 +277,7 @@ func TestOneOfAHundredWins(t *testing.T) {
 		all.Go(func() {
 			mac := domain.MAC(fmt.Sprintf("0015650000%02x", i%50)) // two tries of each phone
 			call := tick()
-			_, _, err := k.RedeemCode(k.operator(), commands.RedeemCode{Code: code.Code, MAC: mac, Vendor: "Testphone"})
+			_, _, err := k.RedeemCode(k.confirms(), commands.RedeemCode{Code: code.Code, MAC: mac, Vendor: "Testphone"})
 			end := tick()
 			if err != nil && !errors.Is(err, domain.ErrCodeRefused) {
 				t.Error(err)
@@ -350,7 +346,7 @@ func TestGuessesPerSource(t *testing.T) {
 		if err := wrong(k, "198.51.100.1", "001565000099"); !errors.Is(err, domain.ErrCodeRefused) {
 			t.Errorf("%s: another source is blocked too: %v", what, err)
 		}
-		if _, out, err := k.RedeemCode(k.operator(), commands.RedeemCode{Code: k.issue("rollout").Code, MAC: spare}); err != nil || len(out.Events) == 0 {
+		if _, out, err := k.RedeemCode(k.confirms(), commands.RedeemCode{Code: k.issue("rollout").Code, MAC: spare}); err != nil || len(out.Events) == 0 {
 			t.Errorf("%s: an operator is blocked: %v", what, err)
 		}
 		k.Clock.Advance(30 * minute)
@@ -410,7 +406,7 @@ func TestTheGlobalBudget(t *testing.T) {
 	}
 	_, out, err := k.redeem(own.Code, phone)
 	k.news(out, err, "code.redeemed")
-	_, out, err = k.RedeemCode(k.operator(), commands.RedeemCode{Code: rollout.Code, MAC: spare, Vendor: "Testphone"})
+	_, out, err = k.RedeemCode(k.confirms(), commands.RedeemCode{Code: rollout.Code, MAC: spare, Vendor: "Testphone"})
 	k.news(out, err, "code.redeemed")
 	k.Clock.Advance(7 * 24 * time.Hour)
 	_, out, err = k.redeem(k.issue("rollout").Code, "0015650000aa")
@@ -420,11 +416,11 @@ func TestTheGlobalBudget(t *testing.T) {
 	}
 }
 
-// An operator's typing errors block nobody's phone.
-func TestAnOperatorDrawsOnNoBudget(t *testing.T) {
+// Typing errors of an operator who confirms block nobody's phone.
+func TestAConfirmationDrawsOnNoBudget(t *testing.T) {
 	k := start(t)
 	for range 30 {
-		if _, _, err := k.RedeemCode(k.operator(), commands.RedeemCode{Code: "000000000000", MAC: phone}); err != domain.ErrCodeRefused {
+		if _, _, err := k.RedeemCode(k.confirms(), commands.RedeemCode{Code: "000000000000", MAC: phone}); err != domain.ErrCodeRefused {
 			t.Fatal(err)
 		}
 	}
@@ -432,6 +428,13 @@ func TestAnOperatorDrawsOnNoBudget(t *testing.T) {
 	k.news(out, err, "code.redeemed")
 	if n := k.Service().Guard().Total(k.Clock.Now()); n != 0 {
 		t.Errorf("%d guesses", n)
+	}
+	var last error
+	for range 6 { // the right to confirm is not a confirmation
+		_, _, last = k.RedeemCode(k.operator(), commands.RedeemCode{Code: "000000000000", MAC: spare})
+	}
+	if !errors.Is(last, commands.ErrGuesses) {
+		t.Errorf("without a confirmation: %v", last)
 	}
 }
 

@@ -171,10 +171,6 @@ func prefix(ip string) string {
 	return a.String()
 }
 
-// confirmed tells whether an operator stands behind the call: such a redemption is a confirmation and
-// draws on no budget.
-func (c Caller) confirmed() bool { return c.Listener == "admin" || c.Listener == "cli" }
-
 // denials gathers refusals of known credentials until their hour is over (D27).
 type denials struct {
 	mu     sync.Mutex

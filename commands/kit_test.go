@@ -196,6 +196,13 @@ func (k *kit) from(ip string) context.Context {
 	return commands.WithCaller(k.ctx, commands.Caller{Actor: "phone:unknown", IP: ip, Listener: "phones"})
 }
 
+// confirms is an operator who vouches for a redemption.
+func (k *kit) confirms() context.Context {
+	c := commands.CallerFrom(k.operator())
+	c.Confirmed = true
+	return commands.WithCaller(k.ctx, c)
+}
+
 // operator is somebody at the admin listener.
 func (k *kit) operator() context.Context {
 	return commands.WithCaller(k.ctx, commands.Caller{Actor: "apikey:ops", IP: "192.0.2.99", Listener: "admin", RequestID: "req-1", Reason: "ticket 4711"})
@@ -223,14 +230,6 @@ func (k *kit) serve(in commands.ServeFile) string {
 	v, err := k.ServeFile(k.ctx, in)
 	k.ok(err)
 	return string(v.Data)
-}
-
-func lineSettings(js string) domain.LineSettings {
-	var s domain.LineSettings
-	if err := json.Unmarshal([]byte(js), &s); err != nil {
-		panic(err)
-	}
-	return s
 }
 
 const minute = time.Minute

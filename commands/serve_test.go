@@ -18,7 +18,7 @@ import (
 // served is a phone plane with one phone in each state a phone can be in, and a tenant's key.
 type served struct {
 	*kit
-	own, guest, strange, closed, secret string // path secrets; guest has none
+	own, strange, closed string // path secrets
 }
 
 const (

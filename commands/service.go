@@ -85,6 +85,9 @@ type Caller struct {
 	TenantID domain.TenantID
 	// Tenants bound what the caller may redeem a code of; empty means all. A code of another tenant is none.
 	Tenants []domain.TenantID
+	// Confirmed tells that somebody with the right to do so stands behind a redemption: it is a confirmation
+	// and draws on no budget of wrong codes.
+	Confirmed bool
 	// IfRevision, when set, must be the revision of IfStream, else ErrPrecondition.
 	IfStream   domain.StreamID
 	IfRevision *domain.Revision

@@ -79,7 +79,7 @@ var (
 	ErrTenantOccupied = errors.New("tenant is not empty")
 	ErrDomainTaken    = errors.New("domain name belongs to another tenant")
 	ErrKeyTaken       = errors.New("provisioning key belongs to another tenant")
-	ErrBadKey         = errors.New("provisioning key must be 8 to 256 characters of a-z A-Z 0-9 - $ ~ .")
+	ErrBadKey         = errors.New("provisioning key must be 8 to 256 characters, each a-z, A-Z, 0-9 or one of - . $ ~")
 )
 
 // Live is nil for a tenant that things can be done with.

@@ -90,9 +90,7 @@ func (l *memLog) page(after domain.Position) (page []domain.Recorded, more, drop
 	if found {
 		i++
 	}
-	for _, r := range l.events[i:min(len(l.events), i+1000)] {
-		page = append(page, r)
-	}
+	page = append(page, l.events[i:min(len(l.events), i+1000)]...)
 	return page, l.more, l.dropped
 }
 

@@ -107,7 +107,7 @@ func blobsAtOnce(t *testing.T, b commands.Blobs, _ commands.Vault) {
 				return err
 			}
 			if got, err := b.Get(ctx, subject, mac); err != nil || !bytes.Equal(got, data) {
-				return fmt.Errorf("Get = %q, %w; want %q", got, err, data)
+				return fmt.Errorf("get %q, %w; want %q", got, err, data)
 			}
 		}
 		return nil
