@@ -2,7 +2,10 @@ package plugins_test
 
 import (
 	"context"
+	"errors"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,9 +20,15 @@ import (
 func TestProgramsMeanWhatTextTemplateSays(t *testing.T) {
 	eachPackage(t, func(t *testing.T, set *plugins.Set, p *plugins.Package) {
 		compiled, interpreted := plugins.Compiled(set), plugins.Interpreted(set)
+		rich := []domain.Settings{full(harmless), full(func(path string) string { return hostile[len(path)%len(hostile)] })}
+		some := someModels(p)
 		for _, m := range append(p.Models, plugins.Model{Name: "NEW-1"}, plugins.Model{}) {
+			given := []domain.Settings{nil, oneLine()}
+			if slices.Contains(some, m.Name) {
+				given = append(given, rich...)
+			}
 			for _, guest := range []bool{false, true} {
-				for _, s := range []domain.Settings{nil, oneLine(), full(harmless), full(func(path string) string { return hostile[len(path)%len(hostile)] })} {
+				for _, s := range given {
 					r := request(p, m.Name, "", s, guest)
 					if want, got := render(t, interpreted, r), render(t, compiled, r); !reflect.DeepEqual(want, got) {
 						t.Fatalf("%s %s guest %v (-text/template +program):\n%s", p.Name, m.Name, guest, cmp.Diff(want, got))
@@ -72,6 +81,22 @@ func TestProgramsAndTextTemplateAgree(t *testing.T) {
 		}
 		if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
 			t.Errorf("%s\nfails with      %v\ninterpreted with %v", text, err, wantErr)
+		}
+	}
+}
+
+// The budget ends both at the same step.
+func TestProgramsCountTheSameSteps(t *testing.T) {
+	const most = 400_000
+	work := `#!{{range seq 1 1990}}{{range seq 1 100}}{{""}}{{end}}{{end}}`
+	taken := 1 + 1990*(1+100*2)
+	for _, more := range []int{0, 1} {
+		set := loadDemo(t, demo("demo", "1.0.0", map[string]string{"a.tmpl": work + strings.Repeat(`{{""}}`, most-taken+more)}))
+		r := commands.Render{Plugin: commands.PluginRef{Name: "demo"}, MAC: "02aabb000001"}
+		_, compiled := plugins.Compiled(set).Render(context.Background(), r)
+		_, interpreted := plugins.Interpreted(set).Render(context.Background(), r)
+		if (compiled == nil) != (more == 0) || (interpreted == nil) != (more == 0) || more > 0 && !errors.Is(interpreted, plugins.ErrBudget) {
+			t.Errorf("%d steps: program %v, text/template %v", most+more, compiled, interpreted)
 		}
 	}
 }
