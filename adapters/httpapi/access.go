@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -57,13 +60,20 @@ func (a *api) authenticate(r *http.Request) (domain.APIKey, error) {
 	return key, err
 }
 
-// allowed is nil when the caller's role is among roles.
-func allowed(ctx context.Context, roles []domain.Role) error {
-	if !slices.Contains(roles, requestOf(ctx).key.Role) {
-		return errForbidden
+// only lets the callers of these roles through, before anything of the request is looked at.
+func (a *api) only(roles []domain.Role) func(huma.Context, func(huma.Context)) {
+	return func(h huma.Context, next func(huma.Context)) {
+		if !slices.Contains(roles, requestOf(h.Context()).key.Role) {
+			r, w := humago.Unwrap(h)
+			a.refuse(w, r, errForbidden)
+			return
+		}
+		next(h)
 	}
-	return nil
 }
+
+// bound tells whether the caller's key is for some tenants only.
+func bound(ctx context.Context) bool { return len(requestOf(ctx).key.Tenants) > 0 }
 
 // tenants are those a list may show; nil means all. asked narrows it to one, which must be among them.
 func tenants(ctx context.Context, asked domain.TenantID) ([]domain.TenantID, error) {
@@ -73,7 +83,7 @@ func tenants(ctx context.Context, asked domain.TenantID) ([]domain.TenantID, err
 		return nil, errNotFound
 	case asked != "":
 		return []domain.TenantID{asked}, nil
-	case len(key.Tenants) == 0:
+	case !bound(ctx):
 		return nil, nil
 	}
 	return key.Tenants, nil
@@ -96,32 +106,34 @@ func (a *api) reaches(ctx context.Context, s *commands.Service, stream domain.St
 	return sees(ctx, tenant)
 }
 
-// reachesDevice is reaches for a device, by id or MAC. One that is still nobody's, in the master tenant, is
-// within everybody's reach who can name it exactly: that is how it comes to a tenant.
-func (a *api) reachesDevice(ctx context.Context, s *commands.Service, named string) (domain.DeviceID, error) {
-	id, err := deviceID(named)
-	if err != nil {
-		return "", err
+// reach is nil when the caller may do what it asks with a device of a tenant: sees, or adopts.
+type reach func(ctx context.Context, tenant domain.TenantID) error
+
+// adopts is sees for the few things that bring a phone to a tenant: one that is still nobody's, in the master
+// tenant, is within the reach of everybody who can name it exactly.
+func adopts(ctx context.Context, tenant domain.TenantID) error {
+	if tenant == domain.Master {
+		return nil
+	}
+	return sees(ctx, tenant)
+}
+
+// reachesDevice is reaches for a device, by id or by a MAC in any spelling.
+func (a *api) reachesDevice(ctx context.Context, s *commands.Service, named string, may reach) (domain.DeviceID, error) {
+	id := domain.DeviceID(named)
+	if mac, err := domain.ParseMAC(named); err == nil {
+		if _, id, err = s.DeviceOfMAC(ctx, mac); err != nil {
+			return "", err
+		}
+	}
+	if domain.CheckID(string(id)) != nil {
+		return "", errNotFound
 	}
 	tenant, err := s.Owner(ctx, id.Stream())
 	if err != nil {
 		return "", err
 	}
-	if tenant == domain.Master {
-		return id, nil
-	}
-	return id, sees(ctx, tenant)
-}
-
-// deviceID reads an id or a MAC in any spelling.
-func deviceID(named string) (domain.DeviceID, error) {
-	if mac, err := domain.ParseMAC(named); err == nil {
-		return domain.DeviceID(mac), nil
-	}
-	if domain.CheckID(named) != nil {
-		return "", errNotFound
-	}
-	return domain.DeviceID(named), nil
+	return id, may(ctx, tenant)
 }
 
 // mine is nil unless the caller is a user and this is not theirs.

@@ -13,6 +13,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -50,6 +51,8 @@ type Parked interface {
 	List(ctx context.Context, reaction string) ([]commands.Parked, error)
 	Replay(ctx context.Context, reaction string, event uuid.UUID) error
 	Discard(ctx context.Context, reaction string, event uuid.UUID) error
+	// ReplayAll tries everything a reaction gave up on again, in order, and answers how many succeeded.
+	ReplayAll(ctx context.Context, reaction string) (int, error)
 }
 
 // Verified is the outcome of a verification.
@@ -65,7 +68,20 @@ type api struct {
 	Options
 	huma    huma.API
 	pending pending
+	feeds   feeds
 	metrics metrics
+}
+
+// rest is a ServeMux for OpenAPI's paths: the path of a file takes the rest of the path, slashes and all,
+// which Go writes {path...} and OpenAPI has no way to say.
+type rest struct{ *http.ServeMux }
+
+// HandleFunc registers an operation.
+func (m rest) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	if before, ok := strings.CutSuffix(pattern, "/{path}"); ok {
+		pattern = before + "/{path...}"
+	}
+	m.ServeMux.HandleFunc(pattern, handler)
 }
 
 // New makes the handler of the admin listener: /api/v1, /openapi.json, /openapi.yaml and /docs.
@@ -87,10 +103,10 @@ func New(o Options) (http.Handler, error) {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer", Description: "an API key: ll_<id>_<secret>"}}
 	config.Security = []map[string][]string{{"key": {}}}
 	useProblems()
-	a.huma = humago.New(mux, config)
+	a.huma = humago.New(rest{mux}, config)
 	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).keys, (*api).history, (*api).operations} {
 		register(a)
 	}
 	a.docs(mux)
-	return a.outermost(mux), nil
+	return a.outermost(a.routed(mux)), nil
 }

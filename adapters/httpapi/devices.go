@@ -24,7 +24,7 @@ func (a *api) device(ctx context.Context, row projections.Device) (device, error
 }
 
 // deviceChange registers a change of one device, named by id or MAC.
-func deviceChange[B any](a *api, o op, do func(ctx context.Context, s *commands.Service, id domain.DeviceID, body B) (commands.Outcome, error)) {
+func deviceChange[B any](a *api, o op, may reach, do func(ctx context.Context, s *commands.Service, id domain.DeviceID, body B) (commands.Outcome, error)) {
 	o.status = http.StatusOK
 	change(a, o, func(ctx context.Context, s *commands.Service, in *struct {
 		ByID
@@ -32,7 +32,7 @@ func deviceChange[B any](a *api, o op, do func(ctx context.Context, s *commands.
 		Guarded
 		Body B
 	}) (commands.Outcome, string, made, error) {
-		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch)
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, may)
 		if err != nil {
 			return commands.Outcome{}, "", made{}, err
 		}
@@ -41,8 +41,8 @@ func deviceChange[B any](a *api, o op, do func(ctx context.Context, s *commands.
 	})
 }
 
-func (a *api) changingDevice(ctx context.Context, s *commands.Service, named, match string) (context.Context, domain.DeviceID, error) {
-	id, err := a.reachesDevice(ctx, s, named)
+func (a *api) changingDevice(ctx context.Context, s *commands.Service, named, match string, may reach) (context.Context, domain.DeviceID, error) {
+	id, err := a.reachesDevice(ctx, s, named, may)
 	if err != nil {
 		return ctx, id, err
 	}
@@ -54,32 +54,46 @@ func (a *api) changingDevice(ctx context.Context, s *commands.Service, named, ma
 	return ctx, id, err
 }
 
-// ownDevice reads the row of a device the caller may see.
-func (a *api) ownDevice(ctx context.Context, named, asOf string) (projections.Device, error) {
-	id, err := deviceID(named)
-	if err != nil {
-		return projections.Device{}, err
+// deviceNamed reads the row of a device by id or by a MAC in any spelling: the latest assigned of those that
+// carry it.
+func (a *api) deviceNamed(ctx context.Context, named string) (projections.Device, error) {
+	id := domain.DeviceID(named)
+	if mac, err := domain.ParseMAC(named); err == nil {
+		rows, err := projections.DevicesByMAC(ctx, a.Views, mac)
+		if err != nil {
+			return projections.Device{}, err
+		}
+		if len(rows) > 0 {
+			return rows[0], nil
+		}
+		id = domain.DeviceID(mac)
 	}
 	row, ok, err := projections.DeviceByID(ctx, a.Views, id)
 	if err != nil || !ok {
 		return row, orNotFound(err)
 	}
-	at, now, err := a.position(ctx, asOf)
+	return row, nil
+}
+
+// ownDevice reads the row of a device the caller may see. Its past is the caller's to see only where it was in
+// a tenant of the caller's then, too.
+func (a *api) ownDevice(ctx context.Context, named, asOf string, may reach) (projections.Device, error) {
+	row, err := a.deviceNamed(ctx, named)
 	if err != nil {
 		return row, err
 	}
-	if !now {
-		if row, ok, err = projections.DeviceAt(a.Log.Read(ctx, row.ID.Stream(), 0), at); err != nil || !ok {
-			return row, orNotFound(err)
-		}
-	}
-	if err := mine(ctx, row.UserID); err != nil {
+	if err := errors.Join(mine(ctx, row.UserID), may(ctx, row.TenantID)); err != nil {
 		return row, err
 	}
-	if row.TenantID == domain.Master && requestOf(ctx).key.Role != domain.OwnUser {
-		return row, nil
+	at, now, err := a.position(ctx, asOf)
+	if err != nil || now {
+		return row, err
 	}
-	return row, sees(ctx, row.TenantID)
+	row, ok, err := projections.DeviceAt(a.Log.Read(ctx, row.ID.Stream(), 0), at)
+	if err != nil || !ok {
+		return row, orNotFound(err)
+	}
+	return row, errors.Join(mine(ctx, row.UserID), sees(ctx, row.TenantID))
 }
 
 type deviceConfig struct {
@@ -133,7 +147,7 @@ func (a *api) devices() {
 		ByID
 		Moment
 	}) (*one[device], error) {
-		row, err := a.ownDevice(ctx, in.ID, in.AsOf)
+		row, err := a.ownDevice(ctx, in.ID, in.AsOf, adopts)
 		if err != nil {
 			return nil, err
 		}
@@ -155,10 +169,13 @@ func (a *api) devices() {
 		}
 	}) (commands.Outcome, string, made, error) {
 		b := in.Body
-		if b.TenantID != "" || len(requestOf(ctx).key.Tenants) > 0 {
+		if b.TenantID != "" || bound(ctx) {
 			if err := sees(ctx, b.TenantID); err != nil {
 				return commands.Outcome{}, "", made{}, err
 			}
+		}
+		if err := unclaimed(ctx, s, b.MAC); err != nil {
+			return commands.Outcome{}, "", made{}, err
 		}
 		id, out, err := s.DiscoverDevice(ctx, commands.DiscoverDevice{ID: b.ID, MAC: b.MAC, Vendor: b.Vendor, Model: b.Model, Firmware: b.Firmware, Plugin: b.Plugin,
 			Added: "operator", TenantID: b.TenantID, CategoryID: b.CategoryID, UserID: b.UserID})
@@ -169,13 +186,13 @@ func (a *api) devices() {
 		Planned
 		Guarded
 	}) (commands.Outcome, error) {
-		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch)
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, sees)
 		if err != nil {
 			return commands.Outcome{}, err
 		}
 		return s.DeleteDevice(ctx, commands.DeleteDevice{ID: id})
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/assign", "assign-device", "Give it to a tenant, category and user", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
+	deviceChange(a, op{"POST", "/devices/{id}/assign", "assign-device", "Give it to a tenant, category and user", supporters, 0}, adopts, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
 		TenantID   domain.TenantID   `json:"tenant_id"`
 		CategoryID domain.CategoryID `json:"category_id,omitempty"`
 		UserID     domain.UserID     `json:"user_id,omitempty"`
@@ -185,16 +202,16 @@ func (a *api) devices() {
 		}
 		return s.AssignDevice(ctx, commands.AssignDevice{ID: id, TenantID: b.TenantID, CategoryID: b.CategoryID, UserID: b.UserID})
 	})
-	deviceChange(a, op{"PUT", "/devices/{id}/config", "configure-device", "Set its own layers and settings, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b deviceConfig) (commands.Outcome, error) {
+	deviceChange(a, op{"PUT", "/devices/{id}/config", "configure-device", "Set its own layers and settings, whole", operators, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b deviceConfig) (commands.Outcome, error) {
 		return s.ConfigureDevice(ctx, commands.ConfigureDevice{ID: id, Parents: b.Parents, Settings: b.Settings, Description: b.Description})
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/reset", "reset-device", "Back to the unconfigured state, within its tenant", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
+	deviceChange(a, op{"POST", "/devices/{id}/reset", "reset-device", "Back to the unconfigured state, within its tenant", supporters, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
 		return s.ResetDevice(ctx, commands.ResetDevice{ID: id})
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/reopen", "reopen-mac-path", "Let it fetch by its MAC alone again", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
+	deviceChange(a, op{"POST", "/devices/{id}/reopen", "reopen-mac-path", "Let it fetch by its MAC alone again", supporters, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
 		return s.ReopenMACPath(ctx, commands.ReopenMACPath{ID: id})
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/regenerate", "regenerate-config", "Make its files anew now", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
+	deviceChange(a, op{"POST", "/devices/{id}/regenerate", "regenerate-config", "Make its files anew now", supporters, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, _ nothing) (commands.Outcome, error) {
 		_, life, err := s.CurrentDevice(ctx, id)
 		if err != nil {
 			return commands.Outcome{}, err
@@ -202,7 +219,7 @@ func (a *api) devices() {
 		_, out, err := s.RegenerateConfig(ctx, commands.RegenerateConfig{ID: life})
 		return out, err
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/move", "move-device", "End its life here, begin the next one in another tenant", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
+	deviceChange(a, op{"POST", "/devices/{id}/move", "move-device", "End its life here, begin the next one in another tenant", operators, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
 		TenantID domain.TenantID `json:"tenant_id"`
 	}) (commands.Outcome, error) {
 		if err := sees(ctx, b.TenantID); err != nil {
@@ -218,21 +235,35 @@ func (a *api) devices() {
 			MAC domain.MAC `json:"mac" doc:"of the new phone"`
 		}
 	}) (commands.Outcome, string, made, error) {
-		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch)
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, sees)
 		if err != nil {
 			return commands.Outcome{}, "", made{}, err
 		}
 		by, out, err := s.ReplaceDevice(ctx, commands.ReplaceDevice{ID: id, MAC: in.Body.MAC})
 		return out, "/api/v1/devices/" + string(by), made{string(by)}, err
 	})
-	deviceChange(a, op{"POST", "/devices/{id}/lines", "associate-line", "Put a line on it, at the first free position or the one given", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
+	deviceChange(a, op{"POST", "/devices/{id}/lines", "associate-line", "Put a line on it, at the first free position or the one given", supporters, 0}, adopts, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
 		LineID   domain.LineID `json:"line_id"`
 		Position int           `json:"position,omitempty" minimum:"0" maximum:"1000"`
 	}) (commands.Outcome, error) {
-		if err := a.reaches(ctx, s, b.LineID.Stream()); err != nil {
-			return commands.Outcome{}, err
+		return a.associate(ctx, s, id, b.LineID, b.Position)
+	})
+	change(a, op{"PUT", "/devices/{id}/lines/{line}", "place-line", "Put a line at a position, which must be free", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		// OpenAPI knows one name for a place in a path, whatever the method.
+		Position int `path:"line" minimum:"1" maximum:"1000" doc:"the position, where DELETE has the line's id"`
+		Body     struct {
+			LineID domain.LineID `json:"line_id"`
 		}
-		return s.AssociateLine(ctx, commands.AssociateLine{DeviceID: id, LineID: b.LineID, Position: b.Position})
+	}) (commands.Outcome, string, made, error) {
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, adopts)
+		if err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		out, err := a.associate(ctx, s, id, in.Body.LineID, in.Position)
+		return out, "", made{string(id)}, err
 	})
 	act(a, op{"DELETE", "/devices/{id}/lines/{line}", "dissociate-line", "Take a line off it", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
 		ByID
@@ -240,13 +271,34 @@ func (a *api) devices() {
 		Guarded
 		Line domain.LineID `path:"line"`
 	}) (commands.Outcome, error) {
-		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch)
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, sees)
 		if err != nil {
 			return commands.Outcome{}, err
 		}
 		return s.DissociateLine(ctx, commands.DissociateLine{DeviceID: id, LineID: in.Line})
 	})
 	a.deviceReads()
+}
+
+func (a *api) associate(ctx context.Context, s *commands.Service, id domain.DeviceID, line domain.LineID, position int) (commands.Outcome, error) {
+	if err := a.reaches(ctx, s, line.Stream()); err != nil {
+		return commands.Outcome{}, err
+	}
+	return s.AssociateLine(ctx, commands.AssociateLine{DeviceID: id, LineID: line, Position: position})
+}
+
+// unclaimed refuses a MAC that another tenant's device carries: a second device with it would get that phone,
+// for the phone is the latest assigned of them (D20). Only a key of the whole instance may want that.
+func unclaimed(ctx context.Context, s *commands.Service, mac domain.MAC) error {
+	mac, err := domain.ParseMAC(string(mac))
+	if err != nil || !bound(ctx) {
+		return nil // what is no MAC is for the command to say
+	}
+	d, _, err := s.DeviceOfMAC(ctx, mac)
+	if err == nil && d.Live() == nil && adopts(ctx, d.TenantID) != nil {
+		err = errTaken
+	}
+	return err
 }
 
 // text is a file as it stands, secrets replaced.
@@ -269,7 +321,7 @@ func (a *api) deviceReads() {
 		ByID
 		Moment
 	}) (*files, error) {
-		row, err := a.ownDevice(ctx, in.ID, "")
+		row, err := a.ownDevice(ctx, in.ID, "", sees)
 		if err != nil {
 			return nil, err
 		}
@@ -285,11 +337,11 @@ func (a *api) deviceReads() {
 		out.Body.Files, out.Body.Guest, out.Body.Outdated, out.Body.Warnings = append([]projections.ConfigFile{}, c.Files...), c.Guest, c.Outdated, c.Warnings
 		return out, err
 	})
-	read(a, op{"GET", "/devices/{id}/files/{path...}", "get-file", "A file as it would be made now, secrets replaced by a placeholder", readers, 0}, func(ctx context.Context, in *struct {
+	read(a, op{"GET", "/devices/{id}/files/{path}", "get-file", "A file as it would be made now, secrets replaced by a placeholder", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
-		Path string `path:"path"`
+		Path string `path:"path" doc:"may contain slashes, as they stand"`
 	}) (*text, error) {
-		row, err := a.ownDevice(ctx, in.ID, "")
+		row, err := a.ownDevice(ctx, in.ID, "", sees)
 		if err != nil {
 			return nil, err
 		}
@@ -320,7 +372,7 @@ func (a *api) deviceReads() {
 		ByID
 		Key string `query:"key" maxLength:"200" doc:"dotted key of one setting; all when absent"`
 	}) (*explained, error) {
-		row, err := a.ownDevice(ctx, in.ID, "")
+		row, err := a.ownDevice(ctx, in.ID, "", sees)
 		if err != nil {
 			return nil, err
 		}
@@ -343,10 +395,10 @@ type why struct {
 }
 
 func (a *api) why(ctx context.Context, named string) (*one[why], error) {
-	row, err := a.ownDevice(ctx, named, "")
+	row, err := a.ownDevice(ctx, named, "", adopts)
 	out := &one[why]{}
 	if errors.Is(err, errNotFound) {
-		if mac, parse := domain.ParseMAC(named); parse == nil && len(requestOf(ctx).key.Tenants) == 0 {
+		if mac, parse := domain.ParseMAC(named); parse == nil && !bound(ctx) {
 			return a.whyUnknown(ctx, mac)
 		}
 	}

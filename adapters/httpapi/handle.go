@@ -25,14 +25,15 @@ type op struct {
 	status                    int // of success; 0 means 200
 }
 
-func (o op) huma() huma.Operation {
+// operation is o in huma's words.
+func (a *api) operation(o op) huma.Operation {
 	tag, _, _ := strings.Cut(strings.TrimPrefix(o.path, "/"), "/")
 	status := o.status
 	if status == 0 {
 		status = http.StatusOK
 	}
 	return huma.Operation{OperationID: o.id, Method: o.method, Path: "/api/v1" + o.path, Summary: o.summary, Tags: []string{tag}, DefaultStatus: status,
-		Errors: []int{400, 401, 403, 404, 409, 412, 429, 500, 503}, MaxBodyBytes: maxBody}
+		Errors: []int{400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503}, MaxBodyBytes: maxBody, Middlewares: huma.Middlewares{a.only(o.roles)}}
 }
 
 // Limits of a request.
@@ -99,10 +100,9 @@ func (p *plan) ContentType(string) string { return "application/json" }
 // change registers an operation that records something. do gets the service to work on: the real one, or
 // one over an overlay of the log for a dry run.
 func change[I any, B any](a *api, o op, do func(ctx context.Context, s *commands.Service, in *I) (commands.Outcome, string, B, error)) {
-	operation := o.huma()
-	huma.Register(a.huma, operation, func(ctx context.Context, in *I) (*outcome[B], error) {
+	huma.Register(a.huma, a.operation(o), func(ctx context.Context, in *I) (*outcome[B], error) {
 		var answer *outcome[B]
-		err := a.run(ctx, o, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
+		err := a.run(ctx, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
 			out, location, body, err := do(ctx, s, in)
 			answer = &outcome[B]{Position: out.Position.String(), Body: body, Location: location}
 			if out.Revision >= 0 {
@@ -119,9 +119,9 @@ func act[I any](a *api, o op, do func(ctx context.Context, s *commands.Service, 
 	if o.status == 0 {
 		o.status = http.StatusNoContent
 	}
-	huma.Register(a.huma, o.huma(), func(ctx context.Context, in *I) (*done, error) {
+	huma.Register(a.huma, a.operation(o), func(ctx context.Context, in *I) (*done, error) {
 		var answer done
-		err := a.run(ctx, o, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
+		err := a.run(ctx, in, func(ctx context.Context, s *commands.Service) (commands.Outcome, error) {
 			out, err := do(ctx, s, in)
 			answer.Position = out.Position.String()
 			return out, err
@@ -130,13 +130,10 @@ func act[I any](a *api, o op, do func(ctx context.Context, s *commands.Service, 
 	})
 }
 
-// run checks the role, sets the caller, and carries a change out, or plans it.
-func (a *api) run(ctx context.Context, o op, in any, do func(context.Context, *commands.Service) (commands.Outcome, error)) error {
+// run sets the caller, and carries a change out, or plans it.
+func (a *api) run(ctx context.Context, in any, do func(context.Context, *commands.Service) (commands.Outcome, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, changeMax)
 	defer cancel()
-	if err := allowed(ctx, o.roles); err != nil {
-		return a.problemOf(ctx, err)
-	}
 	caller := a.caller(ctx)
 	dry, reason := member[bool](in, "DryRun"), member[string](in, "Reason")
 	caller.Reason = reason
@@ -154,7 +151,11 @@ func (a *api) run(ctx context.Context, o op, in any, do func(context.Context, *c
 	if err != nil {
 		return a.problemOf(ctx, err)
 	}
-	return planOf(planned)
+	answer, err := planOf(planned)
+	if err != nil {
+		return a.problemOf(ctx, err)
+	}
+	return answer
 }
 
 // caller says on whose behalf the request's commands run.
@@ -190,7 +191,7 @@ func guarded(ctx context.Context, match string, stream domain.StreamID) (context
 func etag(r domain.Revision) string { return `"` + strconv.FormatInt(int64(r), 10) + `"` }
 
 // planOf puts a plan into the API's words: deletions first, then in the order of the story.
-func planOf(p commands.Plan) *plan {
+func planOf(p commands.Plan) (*plan, error) {
 	out := &plan{DryRun: true, Events: []plannedEvent{}, Files: []fileDiff{}, MoreFiles: p.MoreFiles}
 	for _, deletions := range []bool{true, false} {
 		for _, r := range p.Events {
@@ -200,11 +201,15 @@ func planOf(p commands.Plan) *plan {
 		}
 		for _, f := range p.Files {
 			if (f.After == "") == deletions {
-				out.Files = append(out.Files, fileDiff{f.Device, f.Path, udiff.Unified("now/"+f.Path, "then/"+f.Path, f.Before, f.After)})
+				diff, err := udiff.ToUnified("now/"+f.Path, "then/"+f.Path, f.Before, udiff.Lines(f.Before, f.After), udiff.DefaultContextLines)
+				if err != nil {
+					return nil, fmt.Errorf("compare %s: %w", f.Path, err)
+				}
+				out.Files = append(out.Files, fileDiff{f.Device, f.Path, diff})
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 func endsSomething(eventType string) bool {
@@ -232,10 +237,7 @@ type Present struct {
 
 // read registers an operation that shows something.
 func read[I any, O any](a *api, o op, do func(ctx context.Context, in *I) (*O, error)) {
-	huma.Register(a.huma, o.huma(), func(ctx context.Context, in *I) (*O, error) {
-		if err := allowed(ctx, o.roles); err != nil {
-			return nil, a.problemOf(ctx, err)
-		}
+	huma.Register(a.huma, a.operation(o), func(ctx context.Context, in *I) (*O, error) {
 		if err := a.await(ctx, member[string](in, "MinPosition")); err != nil {
 			return nil, a.problemOf(ctx, err)
 		}

@@ -3,13 +3,18 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/google/uuid"
 
 	"ledgerline/commands"
@@ -53,24 +58,53 @@ func (a *api) at(ctx context.Context, stream domain.StreamID, revision domain.Re
 
 // timeline is a page of a subject's or tenant's events.
 func (a *api) timeline(ctx context.Context, f projections.TimelineFilter, p projections.Page) (*page[event], error) {
-	l, err := projections.Timeline(ctx, a.Views, f, p)
-	if err != nil {
-		return nil, err
-	}
-	return pageOf(l, func(e projections.Entry) (event, error) { return a.at(ctx, e.Stream, e.Revision) })
+	return a.timelineOf(ctx, nil, f, p)
 }
 
-// latest are the n latest events of a subject, oldest first.
-func (a *api) latest(ctx context.Context, subject domain.StreamID, n int) ([]event, error) {
-	p, err := a.timeline(ctx, projections.TimelineFilter{Subject: subject, Newest: true}, projections.Page{Limit: n})
+// timelineOf shows the events recorded in some tenants only; nil means all.
+func (a *api) timelineOf(ctx context.Context, of []domain.TenantID, f projections.TimelineFilter, p projections.Page) (*page[event], error) {
+	out := &page[event]{}
+	out.Body.Items = []event{}
+	for limit := p.Limit; ; p.Limit = limit - len(out.Body.Items) {
+		l, err := projections.Timeline(ctx, a.Views, f, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range l.Items {
+			if of != nil && !slices.Contains(of, e.TenantID) {
+				continue
+			}
+			shown, err := a.at(ctx, e.Stream, e.Revision)
+			if err != nil {
+				return nil, err
+			}
+			out.Body.Items = append(out.Body.Items, shown)
+		}
+		if p.Cursor = l.Next; l.Next == "" || len(out.Body.Items) >= limit {
+			out.Body.Next = l.Next
+			return out, nil
+		}
+	}
+}
+
+// deviceTimeline is the timeline of a device, which never crosses tenants (D20): what was recorded before it
+// came to the caller's is not shown.
+func (a *api) deviceTimeline(ctx context.Context, f projections.TimelineFilter, p projections.Page) (*page[event], error) {
+	of, err := tenants(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	events := p.Body.Items
-	for i, j := 0, len(events)-1; i < j; i, j = i+1, j-1 {
-		events[i], events[j] = events[j], events[i]
+	return a.timelineOf(ctx, of, f, p)
+}
+
+// latest are the n latest events of a device, oldest first.
+func (a *api) latest(ctx context.Context, device domain.StreamID, n int) ([]event, error) {
+	p, err := a.deviceTimeline(ctx, projections.TimelineFilter{Subject: device, Newest: true}, projections.Page{Limit: n})
+	if err != nil {
+		return nil, err
 	}
-	return events, nil
+	slices.Reverse(p.Body.Items)
+	return p.Body.Items, nil
 }
 
 // Past are the parameters of a history.
@@ -122,7 +156,7 @@ func (a *api) history() {
 		})
 	}
 	read(a, op{"GET", "/devices/{id}/history", "device-history", "Everything that happened to it, also in a life that is over", readers, 0}, func(ctx context.Context, in *Past) (*page[event], error) {
-		row, err := a.ownDevice(ctx, in.ID, "")
+		row, err := a.ownDevice(ctx, in.ID, "", sees)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +165,7 @@ func (a *api) history() {
 			return nil, err
 		}
 		f.Subject = row.ID.Stream()
-		return a.timeline(ctx, f, p)
+		return a.deviceTimeline(ctx, f, p)
 	})
 	read(a, op{"GET", "/codes/{id}/history", "code-history", "Everything that happened to it", readers, 0}, func(ctx context.Context, in *Past) (*page[event], error) {
 		row, ok, err := projections.CodeByID(ctx, a.Views, domain.CodeID(in.ID))
@@ -192,12 +226,7 @@ func (in feed) wanted(ctx context.Context) (func(domain.Recorded) bool, error) {
 		if err != nil {
 			return false
 		}
-		for _, t := range of {
-			if m.TenantID == t {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(of, m.TenantID)
 	}, nil
 }
 
@@ -205,18 +234,45 @@ func (in feed) wanted(ctx context.Context) (func(domain.Recorded) bool, error) {
 const (
 	scanMost  = 100_000 // events looked at for one page
 	heartbeat = 15 * time.Second
+	recheck   = time.Minute // how long a key that was revoked goes on being told
+	feedsMost = 200
 )
+
+// feeds are the feeds that are open.
+type feeds struct {
+	open atomic.Int32
+	once sync.Once
+	over chan struct{}
+}
+
+func (f *feeds) begin() bool {
+	if f.open.Add(1) > feedsMost {
+		f.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (f *feeds) end() { f.open.Add(-1) }
+
+// closing is closed when the server begins to shut down, which else would wait for feeds that do not end.
+func (f *feeds) closing(ctx context.Context) <-chan struct{} {
+	f.once.Do(func() {
+		f.over = make(chan struct{})
+		if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok {
+			server.RegisterOnShutdown(sync.OnceFunc(func() { close(f.over) }))
+		}
+	})
+	return f.over
+}
 
 // events registers GET /events: pages as JSON, or a feed that goes on as server-sent events.
 func (a *api) events() {
 	o := op{"GET", "/events", "events", "The events themselves, as pages or, with Accept: text/event-stream, as a feed that goes on", auditors, 0}
-	operation := o.huma()
+	operation := a.operation(o)
 	operation.Responses = map[string]*huma.Response{"200": {Description: "a page of events, or the feed", Content: map[string]*huma.MediaType{
 		"application/json": {}, "text/event-stream": {}}}}
 	huma.Register(a.huma, operation, func(ctx context.Context, in *feed) (*huma.StreamResponse, error) {
-		if err := allowed(ctx, o.roles); err != nil {
-			return nil, a.problemOf(ctx, err)
-		}
 		wanted, err := in.wanted(ctx)
 		if err != nil {
 			return nil, a.problemOf(ctx, err)
@@ -233,7 +289,17 @@ func (a *api) events() {
 			}
 		}
 		if live {
-			return &huma.StreamResponse{Body: func(h huma.Context) { a.follow(h, after, wanted) }}, nil
+			return &huma.StreamResponse{Body: func(h huma.Context) {
+				r, w := humago.Unwrap(h)
+				if !a.feeds.begin() {
+					p := newProblem(http.StatusServiceUnavailable, "too-many-feeds", "as many feeds as the server takes are open")
+					p.retryAfter = 10
+					a.refuse(w, r, p)
+					return
+				}
+				defer a.feeds.end()
+				a.follow(w, r, after, wanted)
+			}}, nil
 		}
 		body, err := a.eventPage(ctx, after, in.Limit, wanted)
 		if err != nil {
@@ -269,17 +335,15 @@ func (a *api) eventPage(ctx context.Context, after domain.Position, limit int, w
 	return json.Marshal(out)
 }
 
-// follow writes events as they come, until the caller goes. A comment now and then keeps the line open.
-func (a *api) follow(h huma.Context, after domain.Position, wanted func(domain.Recorded) bool) {
-	ctx, cancel := context.WithCancel(h.Context())
+// follow writes events as they come, until the caller or the server goes, or the key is not valid any more.
+// A comment now and then keeps the line open.
+func (a *api) follow(w http.ResponseWriter, req *http.Request, after domain.Position, wanted func(domain.Recorded) bool) {
+	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
-	h.SetHeader("Content-Type", "text/event-stream")
-	h.SetHeader("X-Accel-Buffering", "no")
-	w, ok := h.BodyWriter().(http.ResponseWriter)
-	if !ok {
-		return
-	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
+	_ = out.SetReadDeadline(time.Time{}) // the server's is for requests that end
 	write := func(format string, args ...any) bool {
 		// A reader that does not read within the time is dropped; it comes back with its Last-Event-ID.
 		_ = out.SetWriteDeadline(time.Now().Add(2 * heartbeat)) // not every connection has one
@@ -318,12 +382,20 @@ func (a *api) follow(h huma.Context, after domain.Position, wanted func(domain.R
 			continue
 		}
 	}()
-	beat := time.NewTicker(heartbeat)
+	beat, check := time.NewTicker(heartbeat), time.NewTicker(recheck)
 	defer beat.Stop()
+	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-a.feeds.closing(ctx):
+			return
+		case <-check.C:
+			var refused *problem
+			if _, err := a.authenticate(req); errors.As(err, &refused) {
+				return
+			}
 		case <-beat.C:
 			if !write(": \n\n") {
 				return
@@ -372,6 +444,7 @@ func (a *api) search() {
 		Q           string `query:"q" required:"true" minLength:"2" maxLength:"100"`
 		MinPosition string `query:"min_position"`
 		Limit       int    `query:"limit" minimum:"1" maximum:"500" default:"200"`
+		Cursor      string `query:"cursor" maxLength:"1000" doc:"without effect: there is one page; ask more precisely"`
 	}) (*found, error) {
 		of, err := tenants(ctx, "")
 		if err != nil {
@@ -389,7 +462,11 @@ func (a *api) search() {
 		if err := a.searchSealed(ctx, of, in.Q, out); err != nil {
 			return nil, err
 		}
-		return out, a.searchSeen(ctx, of, in.Q, out)
+		err = a.searchSeen(ctx, of, in.Q, out)
+		if len(out.Body.Items) > in.Limit {
+			out.Body.Items, out.Body.More = out.Body.Items[:in.Limit], true
+		}
+		return out, err
 	})
 }
 

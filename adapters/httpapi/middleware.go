@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,22 +37,19 @@ func (a *api) outermost(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		defer func() {
-			if v := recover(); v != nil {
-				logger.Error().Str("stack", string(debug.Stack())).Msg("handler panicked")
+			v := recover()
+			if v != nil {
+				// What was thrown may hold anything, a runtime error does not.
+				thrown, _ := v.(runtime.Error)
+				logger.Error().AnErr("panic", thrown).Str("stack", string(debug.Stack())).Msg("handler panicked")
+			}
+			if v != nil && seen.status == 0 {
 				a.refuse(seen, r, newProblem(http.StatusInternalServerError, "internal", "something went wrong here; the log has it under this request_id"))
 			}
-			status := seen.status
-			if status == 0 {
-				status = http.StatusOK
+			a.account(r, req, seen, time.Since(begun))
+			if v != nil && seen.status != http.StatusInternalServerError {
+				panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 			}
-			took := time.Since(begun)
-			pattern := r.Pattern
-			if pattern == "" {
-				pattern = "none"
-			}
-			a.metrics.seen(pattern, status, took)
-			logger.Info().Str("method", r.Method).Str("route", pattern).Int("status", status).Int64("bytes", seen.bytes).
-				Str("actor", "apikey:"+string(req.key.APIKeyID)).Strs("tenant_id", texts(req.key.Tenants)).Int64("elapsed_ms", took.Milliseconds()).Msg("api request")
 		}()
 		if err := a.admit(seen, r, req); err != nil {
 			a.refuse(seen, r, a.translate(ctx, err))
@@ -60,12 +59,43 @@ func (a *api) outermost(next http.Handler) http.Handler {
 	})
 }
 
-func texts(ids []domain.TenantID) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = string(id)
+// account leaves one log line and one metric of a request. Of its path the log has the pattern, and the id of
+// the noun; never what else stands there.
+func (a *api) account(r *http.Request, req *request, seen *seenWriter, took time.Duration) {
+	status, route := seen.status, r.Pattern
+	if status == 0 {
+		status = http.StatusOK
 	}
-	return out
+	if route == "" {
+		route = "none"
+	}
+	a.metrics.seen(route, status, took)
+	line := zerolog.Ctx(r.Context()).Info().Str("method", r.Method).Str("route", route).Int("status", status).Int64("bytes", seen.bytes).
+		Str("actor", "apikey:"+string(req.key.APIKeyID)).Int64("elapsed_ms", took.Milliseconds())
+	if field, id := named(r); field != "" {
+		line.Str(field, id)
+	}
+	if at := seen.Header().Get("Ledger-Position"); at != "" {
+		line.Str("position", at)
+	}
+	line.Msg("api request")
+}
+
+// nounFields are the log's names for the ids in paths.
+var nounFields = map[string]string{"tenants": "tenant_id", "categories": "category_id", "codes": "code_id", "devices": "device_id",
+	"users": "user_id", "lines": "line_id", "layers": "layer_id", "apikeys": "api_key_id"}
+
+// named is the id of the noun a path is about, and the log's name for it.
+func named(r *http.Request) (field, id string) {
+	noun, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/api/v1/"), "/")
+	id = r.PathValue("id")
+	if mac, err := domain.ParseMAC(id); err == nil {
+		id = string(mac)
+	}
+	if domain.CheckID(id) != nil {
+		return "", ""
+	}
+	return nounFields[noun], id
 }
 
 // admit finds the caller's key; what describes the API needs none.
@@ -81,7 +111,8 @@ func (a *api) admit(w http.ResponseWriter, r *http.Request, req *request) error 
 
 // refuse answers with a problem before any handler.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
-	p.RequestID = requestOf(r.Context()).id
+	answer := *p // some problems are shared
+	answer.RequestID = requestOf(r.Context()).id
 	w.Header().Set("Content-Type", p.ContentType(""))
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="ledgerline"`)
@@ -90,8 +121,37 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 		w.Header()[k] = v
 	}
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // whoever asked has gone, if this fails
+	_ = json.NewEncoder(w).Encode(&answer) // whoever asked has gone, if this fails
 }
+
+// routed answers what no route takes with a problem, for ServeMux would with text.
+func (a *api) routed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		plain, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		said := unsaid{header: http.Header{}}
+		plain.ServeHTTP(&said, r)
+		if said.status == http.StatusMethodNotAllowed {
+			w.Header()["Allow"] = said.header["Allow"]
+			a.refuse(w, r, newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "this path takes "+said.header.Get("Allow")))
+			return
+		}
+		a.refuse(w, r, newProblem(http.StatusNotFound, "not-found", "no such path"))
+	})
+}
+
+// unsaid notes what would be answered.
+type unsaid struct {
+	header http.Header
+	status int
+}
+
+func (u *unsaid) Header() http.Header         { return u.header }
+func (u *unsaid) WriteHeader(status int)      { u.status = status }
+func (u *unsaid) Write(b []byte) (int, error) { return len(b), nil }
 
 // requestID takes a sane id from the caller, or makes one.
 func requestID(r *http.Request) string {
@@ -166,11 +226,12 @@ func (p *pending) end(key string) {
 var kept = []string{"Content-Type", "Location", "Etag", "Ledger-Position"}
 
 // once carries a POST with an Idempotency-Key out once: the same key and request again, within a day, is
-// answered as the first was; the same key with another request is 422; one still under way is 409. Answers
-// of 5xx and 429 are not kept: they are to be tried again.
+// answered as the first was; the same key with another request is 422; one still under way is 409. A refusal
+// is not kept: it changed nothing, and once its reason is gone the request may be repeated.
 func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	key := r.Header.Get("Idempotency-Key")
-	if key == "" || r.Method != http.MethodPost || r.URL.Query().Get("dry_run") == "true" {
+	dry, _ := strconv.ParseBool(r.URL.Query().Get("dry_run"))
+	if key == "" || r.Method != http.MethodPost || dry {
 		next.ServeHTTP(w, r)
 		return
 	}
@@ -220,7 +281,7 @@ func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if status >= http.StatusInternalServerError || status == http.StatusTooManyRequests {
+	if status >= http.StatusMultipleChoices {
 		return
 	}
 	headers := domain.Headers{}
@@ -274,5 +335,5 @@ func (m *metrics) register(r prometheus.Registerer) error {
 }
 
 func (m *metrics) seen(route string, status int, took time.Duration) {
-	m.took.WithLabelValues(route, http.StatusText(status)).Observe(took.Seconds())
+	m.took.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
 }

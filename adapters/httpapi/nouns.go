@@ -2,7 +2,10 @@ package httpapi
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -63,7 +66,7 @@ func (a *api) tenants() {
 			Domain string          `json:"domain,omitempty"`
 		}
 	}) (commands.Outcome, string, made, error) {
-		if len(requestOf(ctx).key.Tenants) > 0 {
+		if bound(ctx) {
 			return commands.Outcome{}, "", made{}, errForbidden
 		}
 		id, out, err := s.CreateTenant(ctx, commands.CreateTenant{ID: in.Body.ID, Name: in.Body.Name, Domain: in.Body.Domain})
@@ -98,6 +101,26 @@ func (a *api) tenants() {
 			return commands.Outcome{}, err
 		}
 		return s.SetProvisioningKey(ctx, commands.SetProvisioningKey{ID: id, Key: in.Body.Key})
+	})
+	type provisioningKey struct {
+		Key string `json:"key"`
+	}
+	read(a, op{"GET", "/tenants/{id}/provisioning-key", "get-provisioning-key", "Show the key of /t/<key>/ again, to print it", operators, 0}, func(ctx context.Context, in *struct {
+		ByID
+		MinPosition string `query:"min_position"`
+	}) (*one[provisioningKey], error) {
+		row, ok, err := projections.TenantByID(ctx, a.Views, domain.TenantID(in.ID))
+		if err != nil || !ok || row.State != projections.StateLive || !row.HasProvisioningKey {
+			return nil, orNotFound(err)
+		}
+		if err := sees(ctx, row.ID); err != nil {
+			return nil, err
+		}
+		key, err := a.Service.Vault.Open(ctx, row.Key.Sealed)
+		if err == nil {
+			zerolog.Ctx(ctx).Info().Str("tenant_id", string(row.ID)).Str("actor", a.caller(ctx).Actor).Msg("provisioning key shown")
+		}
+		return &one[provisioningKey]{etag(row.Revision), provisioningKey{key}}, err
 	})
 	act(a, op{"DELETE", "/tenants/{id}", "delete-tenant", "Delete a tenant that is empty", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
 		ByID
@@ -186,6 +209,11 @@ func (a *api) categories() {
 	}) (commands.Outcome, string, made, error) {
 		if err := sees(ctx, in.Body.TenantID); err != nil {
 			return commands.Outcome{}, "", made{}, err
+		}
+		if owner, err := s.Owner(ctx, in.Body.ID.Stream()); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		} else if owner != "" && sees(ctx, owner) != nil {
+			return commands.Outcome{}, "", made{}, errTaken // a category's definition may name one that is
 		}
 		id, out, err := s.DefineCategory(ctx, in.Body.command(in.Body.ID, in.Body.TenantID))
 		return out, "/api/v1/categories/" + string(id), made{string(id)}, err
@@ -308,9 +336,19 @@ func (a *api) codes() {
 			Vendor   string     `json:"vendor,omitempty"`
 			Model    string     `json:"model,omitempty"`
 			Firmware string     `json:"firmware,omitempty"`
+			Confirm  bool       `json:"confirm,omitempty" doc:"vouch for it: no budget of wrong codes applies. For administrators and operators"`
 		}
 	}) (commands.Outcome, string, redeemed, error) {
 		b := in.Body
+		switch {
+		case b.Confirm && !slices.Contains(operators, requestOf(ctx).key.Role):
+			return commands.Outcome{}, "", redeemed{}, errForbidden
+		case in.DryRun && !b.Confirm: // it would be a guess that does not count
+			return commands.Outcome{}, "", redeemed{}, &commands.InvalidError{Field: "dry_run", Rule: "is for redemptions with confirm"}
+		}
+		c := commands.CallerFrom(ctx)
+		c.Confirmed = b.Confirm
+		ctx = commands.WithCaller(ctx, c)
 		r, out, err := s.RedeemCode(ctx, commands.RedeemCode{Code: b.Code, MAC: b.MAC, Vendor: b.Vendor, Model: b.Model, Firmware: b.Firmware})
 		return out, "", redeemed{r.DeviceID, r.TenantID}, err
 	})

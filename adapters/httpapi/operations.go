@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -77,7 +78,7 @@ func (a *api) operations() {
 
 // wholeInstance is nil for a key without tenants of its own: what is beyond tenants is for these only.
 func wholeInstance(ctx context.Context) error {
-	if len(requestOf(ctx).key.Tenants) > 0 {
+	if bound(ctx) {
 		return errForbidden
 	}
 	return nil
@@ -94,6 +95,7 @@ func (a *api) parked() {
 	read(a, op{"GET", "/parked", "list-parked", "Reactions that could not be carried out", readers, 0}, func(ctx context.Context, in *struct {
 		Reaction string `query:"reaction"`
 		Limit    int    `query:"limit" minimum:"1" maximum:"500" default:"500"`
+		Cursor   string `query:"cursor" maxLength:"1000" doc:"without effect: there is one page"`
 	}) (*list, error) {
 		if err := wholeInstance(ctx); err != nil {
 			return nil, err
@@ -125,24 +127,51 @@ func (a *api) parked() {
 	}
 	do := func(o op, act func(context.Context, string, uuid.UUID) error) {
 		o.status = http.StatusNoContent
-		huma.Register(a.huma, o.huma(), func(ctx context.Context, in *named) (*struct{}, error) {
-			err := allowed(ctx, o.roles)
-			if err == nil {
-				err = find(ctx, in)
-			}
-			if err == nil {
-				if err = act(ctx, in.Reaction, in.Event); err != nil {
-					err = newProblem(http.StatusConflict, "still-parked", err.Error())
-				}
-			}
-			if err != nil {
+		huma.Register(a.huma, a.operation(o), func(ctx context.Context, in *named) (*struct{}, error) {
+			if err := find(ctx, in); err != nil {
 				return nil, a.problemOf(ctx, err)
+			}
+			if err := act(ctx, in.Reaction, in.Event); err != nil {
+				return nil, a.problemOf(ctx, newProblem(http.StatusConflict, "still-parked", err.Error()))
 			}
 			return nil, nil
 		})
 	}
 	do(op{"POST", "/parked/{reaction}/{event}/replay", "replay-parked", "Try a parked reaction again now", operators, 0}, a.Parked.Replay)
+	a.replayAll()
 	do(op{"DELETE", "/parked/{reaction}/{event}", "discard-parked", "Give a parked reaction up for good", operators, 0}, a.Parked.Discard)
+}
+
+// replayAll registers POST /parked/replay.
+func (a *api) replayAll() {
+	type all struct {
+		Body struct {
+			Reaction string `json:"reaction" minLength:"1" maxLength:"100"`
+		}
+	}
+	type replayed struct {
+		Body struct {
+			Replayed int `json:"replayed"`
+		}
+	}
+	o := op{"POST", "/parked/replay", "replay-all-parked", "Try everything a reaction gave up on again now, in order", operators, 0}
+	huma.Register(a.huma, a.operation(o), func(ctx context.Context, in *all) (*replayed, error) {
+		if err := wholeInstance(ctx); err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		parked, err := a.Parked.List(ctx, in.Body.Reaction)
+		if err == nil && len(parked) == 0 {
+			err = errNotFound
+		}
+		if err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
+		out := &replayed{}
+		if out.Body.Replayed, err = a.Parked.ReplayAll(ctx, in.Body.Reaction); err != nil {
+			return nil, a.problemOf(ctx, newProblem(http.StatusConflict, "still-parked", fmt.Sprintf("%d replayed; %s", out.Body.Replayed, err)))
+		}
+		return out, nil
+	})
 }
 
 //go:embed docs.html
@@ -151,16 +180,20 @@ var docsPage []byte
 //go:embed docs.js
 var docsScript []byte
 
+//go:embed docs.css
+var docsStyle []byte
+
 // docs serves a page that lists the operations from the OpenAPI document. It needs nothing from elsewhere.
 func (a *api) docs(mux *http.ServeMux) {
 	serve := func(contentType string, body []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
-			w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'")
+			w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'")
 			_, _ = w.Write(body) // whoever asked has gone, if this fails
 		}
 	}
 	mux.HandleFunc("GET /docs", serve("text/html; charset=utf-8", docsPage))
+	mux.HandleFunc("GET /docs.css", serve("text/css; charset=utf-8", docsStyle))
 	mux.HandleFunc("GET /docs.js", serve("text/javascript; charset=utf-8", docsScript))
 }
 

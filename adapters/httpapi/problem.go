@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -60,7 +61,7 @@ var useProblems = sync.OnceFunc(func() {
 		if status == http.StatusUnprocessableEntity {
 			status = http.StatusBadRequest // bad input is 400 here; 422 is an idempotency key used twice
 		}
-		code := strings.ReplaceAll(strings.ToLower(http.StatusText(status)), " ", "-")
+		code := codeOf(status)
 		p := newProblem(status, code, message)
 		for _, err := range errs {
 			if status >= http.StatusInternalServerError {
@@ -69,7 +70,7 @@ var useProblems = sync.OnceFunc(func() {
 			var d huma.ErrorDetailer
 			if errors.As(err, &d) {
 				detail := d.ErrorDetail()
-				p.Errors = append(p.Errors, fieldError{strings.TrimPrefix(detail.Location, "body."), detail.Message})
+				p.Errors = append(p.Errors, fieldError{fieldName(detail.Location), detail.Message})
 			} else if err != nil {
 				p.Errors = append(p.Errors, fieldError{"", err.Error()})
 			}
@@ -83,20 +84,77 @@ var useProblems = sync.OnceFunc(func() {
 	}
 })
 
+// codeOf is the code of a problem that huma found.
+func codeOf(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "invalid"
+	case http.StatusRequestEntityTooLarge:
+		return "too-big"
+	}
+	return strings.ReplaceAll(strings.ToLower(http.StatusText(status)), " ", "-")
+}
+
+// fieldName is huma's "query.limit" or "body.settings.locale" in the caller's words.
+func fieldName(location string) string {
+	for _, where := range []string{"body.", "query.", "path.", "header."} {
+		if name, ok := strings.CutPrefix(location, where); ok {
+			return name
+		}
+	}
+	return location
+}
+
 // Sentinels by what they mean to a caller. Everything else is our trouble.
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
 		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, errNotFound}
-	broken = map[error]string{
-		domain.ErrTenantExists: "tenant-exists", domain.ErrTenantDeleted: "tenant-deleted", domain.ErrMasterTenant: "master-tenant", domain.ErrTenantOccupied: "tenant-occupied",
-		domain.ErrDomainTaken: "domain-taken", domain.ErrKeyTaken: "key-taken", domain.ErrCategoryRetired: "category-retired", domain.ErrCategoryOfOtherTenant: "category-of-other-tenant",
-		domain.ErrNotProvisioning: "not-provisioning", domain.ErrModelNotAllowed: "model-not-allowed", domain.ErrCodeExpired: "code-expired", domain.ErrCodeRedeemed: "code-redeemed",
-		domain.ErrCodeRevoked: "code-revoked", domain.ErrCodeRefused: "code-refused", domain.ErrDeviceExists: "device-exists", domain.ErrDeviceDeleted: "device-deleted",
-		domain.ErrDeviceOfOtherTenant: "device-of-other-tenant", domain.ErrLineOfOtherTenant: "line-of-other-tenant", domain.ErrPositionTaken: "position-taken", domain.ErrPosition: "position",
-		domain.ErrReplacementInUse: "replacement-in-use", domain.ErrReplaceSelf: "replace-self", domain.ErrSameTenant: "same-tenant", domain.ErrUserExists: "user-exists", domain.ErrUserRemoved: "user-removed",
-		domain.ErrUserOfOtherTenant: "user-of-other-tenant", domain.ErrLineExists: "line-exists", domain.ErrLineRemoved: "line-removed", domain.ErrLayerExists: "layer-exists",
-		domain.ErrLayerOfOtherTenant: "layer-of-other-tenant", domain.ErrLayerCycle: "layer-cycle", domain.ErrLayerParent: "layer-parent", domain.ErrAPIKeyExists: "api-key-exists",
-		domain.ErrErased: "erased", commands.ErrBusy: "busy", commands.ErrNoPlugin: "no-plugin",
+	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
+	elsewhere = []error{domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant}
+	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
+	exists   = []error{domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists}
+	errTaken = newProblem(http.StatusConflict, "id-taken", "this id or address is taken")
+	// broken are broken rules with their codes; of several in one error the first here is answered.
+	broken = []struct {
+		rule error
+		code string
+	}{
+		{domain.ErrTenantExists, "tenant-exists"},
+		{domain.ErrTenantDeleted, "tenant-deleted"},
+		{domain.ErrMasterTenant, "master-tenant"},
+		{domain.ErrTenantOccupied, "tenant-occupied"},
+		{domain.ErrDomainTaken, "domain-taken"},
+		{domain.ErrKeyTaken, "key-taken"},
+		{domain.ErrCategoryRetired, "category-retired"},
+		{domain.ErrCategoryOfOtherTenant, "category-of-other-tenant"},
+		{domain.ErrNotProvisioning, "not-provisioning"},
+		{domain.ErrModelNotAllowed, "model-not-allowed"},
+		{domain.ErrCodeExpired, "code-expired"},
+		{domain.ErrCodeRedeemed, "code-redeemed"},
+		{domain.ErrCodeRevoked, "code-revoked"},
+		{domain.ErrCodeRefused, "code-refused"},
+		{domain.ErrDeviceExists, "device-exists"},
+		{domain.ErrDeviceDeleted, "device-deleted"},
+		{domain.ErrDeviceOfOtherTenant, "device-of-other-tenant"},
+		{domain.ErrLineOfOtherTenant, "line-of-other-tenant"},
+		{domain.ErrPositionTaken, "position-taken"},
+		{domain.ErrPosition, "position"},
+		{domain.ErrReplacementInUse, "replacement-in-use"},
+		{domain.ErrReplaceSelf, "replace-self"},
+		{domain.ErrSameTenant, "same-tenant"},
+		{domain.ErrUserExists, "user-exists"},
+		{domain.ErrUserRemoved, "user-removed"},
+		{domain.ErrUserOfOtherTenant, "user-of-other-tenant"},
+		{domain.ErrLineExists, "line-exists"},
+		{domain.ErrLineRemoved, "line-removed"},
+		{domain.ErrLayerExists, "layer-exists"},
+		{domain.ErrLayerOfOtherTenant, "layer-of-other-tenant"},
+		{domain.ErrLayerCycle, "layer-cycle"},
+		{domain.ErrLayerParent, "layer-parent"},
+		{domain.ErrAPIKeyExists, "api-key-exists"},
+		{domain.ErrErased, "erased"},
+		{commands.ErrBusy, "busy"},
+		{commands.ErrNoPlugin, "no-plugin"},
 	}
 	errNotFound = errors.New("not found")
 )
@@ -104,9 +162,9 @@ var (
 // problemOf is the one place where errors become answers. What is our trouble is logged here, once, and
 // answered without detail.
 func (a *api) problemOf(ctx context.Context, err error) error {
-	p := a.translate(ctx, err)
+	p := *a.translate(ctx, err) // some problems are shared
 	p.RequestID = requestOf(ctx).id
-	return p
+	return &p
 }
 
 func (a *api) translate(ctx context.Context, err error) *problem {
@@ -134,14 +192,16 @@ func (a *api) translate(ctx context.Context, err error) *problem {
 		p.retryAfter = 1
 		return p
 	}
-	for _, sentinel := range unknown {
-		if errors.Is(err, sentinel) {
-			return newProblem(http.StatusNotFound, "not-found", "no such thing")
-		}
+	is := func(sentinel error) bool { return errors.Is(err, sentinel) }
+	switch {
+	case slices.ContainsFunc(unknown, is), bound(ctx) && slices.ContainsFunc(elsewhere, is):
+		return newProblem(http.StatusNotFound, "not-found", "no such thing")
+	case bound(ctx) && slices.ContainsFunc(exists, is):
+		return errTaken
 	}
-	for sentinel, code := range broken {
-		if errors.Is(err, sentinel) {
-			return newProblem(http.StatusConflict, code, err.Error())
+	for _, b := range broken {
+		if errors.Is(err, b.rule) {
+			return newProblem(http.StatusConflict, b.code, err.Error())
 		}
 	}
 	if ctx.Err() != nil {
