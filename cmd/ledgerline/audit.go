@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,6 +51,15 @@ func (a *app) auditTimelineCmd() *cobra.Command {
 		}}
 }
 
+// openToRead opens the ledger of a data directory beside a server that may be running.
+func openToRead(ctx context.Context, data string) (*ledger.Ledger, error) {
+	if _, err := os.Stat(filepath.Join(data, "ledger.db")); errors.Is(err, fs.ErrNotExist) {
+		return nil, exitError{exitNotFound, fmt.Errorf("there is no ledger in %s (see --data)", data)}
+	}
+	l, err := ledger.Open(ctx, ledger.Options{Dir: data, ReadOnly: true})
+	return l, damaged(err)
+}
+
 // auditReplayCmd prints the events themselves, one JSON object a line.
 func (a *app) auditReplayCmd() *cobra.Command {
 	var data, stream, after, until string
@@ -71,9 +82,9 @@ func (a *app) auditReplayCmd() *cobra.Command {
 		if data == "" {
 			return a.replayFromServer(cmd, stream, from, last)
 		}
-		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		l, err := openToRead(cmd.Context(), data)
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 		defer l.Close()
 		enc := json.NewEncoder(a.out)
@@ -150,9 +161,9 @@ func (a *app) auditStateCmd() *cobra.Command {
 	cmd.Flags().StringVar(&asOf, "as-of", "", "time or position; default now")
 	cmd.Flags().StringVar(&out, "keep", "", "directory to keep the views in")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		l, err := openToRead(cmd.Context(), data)
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 		defer l.Close()
 		until, err := moment(cmd.Context(), l, asOf)
@@ -243,11 +254,23 @@ func foldUntil(ctx context.Context, log projections.Log, until domain.Position, 
 	if err != nil {
 		return nil, err
 	}
-	runner := projections.NewRunner(projections.Options{Log: prefixLog{log, until}, Store: store, Projections: projections.All(), Now: time.Now})
+	served := make(chan struct{}, 1) // rows can be read; of an empty log there is no position to wait for
+	runner := projections.NewRunner(projections.Options{Log: prefixLog{log, until}, Store: store, Projections: projections.All(), Now: time.Now,
+		OnChange: func(projections.Change) {
+			select {
+			case served <- struct{}{}:
+			default:
+			}
+		}})
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- runner.Run(ctx) }()
-	err = runner.WaitFor(ctx, until)
+	select {
+	case <-served:
+		err = runner.WaitFor(ctx, until)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	stop()
 	return store, errors.Join(err, <-done)
 }
@@ -295,7 +318,7 @@ func (a *app) printState(ctx context.Context, q projections.Querier, at domain.P
 			cursor, more = next, next != ""
 		}
 		if wanted {
-			return a.printList(items, nil)
+			return a.printList(items, columnsOf(l.name))
 		}
 		counts[l.name] = n
 	}
@@ -303,6 +326,16 @@ func (a *app) printState(ctx context.Context, q projections.Querier, at domain.P
 		return usageError("no noun %q: tenants, categories, codes, devices, users, lines, layers or apikeys", args[0])
 	}
 	return a.printValue(counts)
+}
+
+// columnsOf are the columns of the lists of a noun, by its last path element.
+func columnsOf(name string) []string {
+	for _, n := range nouns {
+		if n.path == "/"+name {
+			return n.columns
+		}
+	}
+	return nil
 }
 
 // pageOf hides the type of a list's rows.
@@ -319,9 +352,9 @@ func (a *app) auditVerifyCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "verify", Short: "Recompute the hash chain of the whole log and name every place that was changed", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		l, err := ledger.Open(cmd.Context(), ledger.Options{Dir: data, ReadOnly: true})
+		l, err := openToRead(cmd.Context(), data)
 		if err != nil {
-			return damaged(err)
+			return err
 		}
 		defer l.Close()
 		report, err := l.Verify(cmd.Context(), domain.Position{})

@@ -32,6 +32,7 @@ type app struct {
 	output    string // table, json, yaml, csv
 	reason    string
 	dryRun    bool
+	begun     bool // a command has begun: its line was understood
 }
 
 // answer is what the API said.
@@ -94,7 +95,11 @@ func (a *app) token() (string, error) {
 	if err != nil {
 		return "", exitError{exitDenied, fmt.Errorf("read the API key (--token-file or LEDGERLINE_TOKEN_FILE): %w", err)}
 	}
-	return strings.TrimSpace(string(b)), nil
+	key := strings.TrimSpace(string(b))
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", exitError{exitDenied, fmt.Errorf("%s does not hold an API key: one line beginning with ll_", path)}
+	}
+	return key, nil
 }
 
 // call sends one request. body is marshalled unless it is nil. A problem comes back as an error with its
@@ -163,10 +168,39 @@ func (a *app) open(ctx context.Context, method, path string, query url.Values, b
 		defer resp.Body.Close()
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		p := problem{Status: resp.StatusCode, Title: resp.Status}
-		_ = json.Unmarshal(b, &p) // a proxy's page is no problem document: the status says it
+		if json.Unmarshal(b, &p) != nil || p.Code == "" {
+			return nil, fmt.Errorf("%s does not answer like the API of a Ledgerline server: %s (see --server)", a.serverURL(), resp.Status)
+		}
+		if resp.StatusCode == http.StatusNotFound {
+			p.Detail += named(path, body)
+		}
 		return nil, exitError{exitCode(resp.StatusCode), p}
 	}
 	return resp, nil
+}
+
+// named lists what a request asked for by name: the server says alike of all of them that there is no such
+// thing, and of what the key's owner may not see.
+func named(path string, body any) string {
+	var names []string
+	if parts := strings.Split(strings.Trim(path, "/"), "/"); len(parts) > 1 {
+		if id, err := url.PathUnescape(parts[1]); err == nil {
+			names = append(names, parts[0]+" "+id)
+		}
+	}
+	members, _ := body.(map[string]any)
+	for _, k := range sortedKeys(members) {
+		if v, ok := members[k].(string); ok && (strings.HasSuffix(k, "_id") || k == "subject") {
+			names = append(names, k+" "+v)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return ": " + names[0]
+	}
+	return ": one of " + strings.Join(names, ", ")
 }
 
 func unwrapURL(err error) error {
@@ -249,13 +283,11 @@ func (a *app) printJSON(b []byte) error {
 		}
 		return err
 	}
-	keys := make([]string, 0, len(v))
-	for k := range v {
-		if k != "$schema" {
-			keys = append(keys, k)
-		}
+	delete(v, "$schema")
+	keys := sortedKeys(v)
+	if a.output == "csv" {
+		return a.printList([]map[string]any{v}, keys)
 	}
-	slices.Sort(keys)
 	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
 	for _, k := range keys {
 		fmt.Fprintf(w, "%s\t%s\n", k, cell(v[k]))
@@ -308,14 +340,14 @@ func (a *app) printList(items []map[string]any, columns []string) error {
 	return w.Flush()
 }
 
-// cell is a value on one line.
+// cell is a value on one line; a time to the second, in UTC, as --as-of takes it.
 func cell(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
 	case string:
 		if t, err := time.Parse(time.RFC3339Nano, v); err == nil {
-			return t.Format("2006-01-02 15:04:05")
+			return t.UTC().Format(time.RFC3339)
 		}
 		return v
 	case float64:

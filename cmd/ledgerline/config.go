@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,7 +96,7 @@ func loadConfig(fs *pflag.FlagSet, getenv func(string) string) (Config, error) {
 			errs = append(errs, fmt.Errorf("%s (from %s): %w", key, from, err))
 		}
 	})
-	for key := range file {
+	for _, key := range slices.Sorted(maps.Keys(file)) {
 		errs = append(errs, fmt.Errorf("config file: unknown setting %q", key))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -122,14 +124,20 @@ func configFile(fs *pflag.FlagSet, getenv func(string) string) (map[string]strin
 	}
 	texts := make(map[string]string, len(tree))
 	for k, v := range tree {
-		if list, ok := v.([]any); ok {
-			parts := make([]string, len(list))
-			for i, p := range list {
+		switch v := v.(type) {
+		case nil: // "tftp:" with nothing behind is the empty text
+			texts[k] = ""
+		case map[string]any:
+			return nil, fmt.Errorf("read the config file %s: %s has settings below it; there are none such", path, k)
+		case []any:
+			parts := make([]string, len(v))
+			for i, p := range v {
 				parts[i] = fmt.Sprint(p)
 			}
-			v = strings.Join(parts, ",")
+			texts[k] = strings.Join(parts, ",")
+		default:
+			texts[k] = fmt.Sprint(v)
 		}
-		texts[k] = fmt.Sprint(v)
 	}
 	return texts, nil
 }
@@ -177,6 +185,15 @@ func (c *Config) check() error {
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")
+	}
+	if c.Store != "ledger" && !strings.HasPrefix(c.Store, "esdb://") && !strings.HasPrefix(c.Store, "esdb+discover://") {
+		bad("store must be ledger or begin with esdb://")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		bad("log-level must be debug, info, warn or error")
+	}
+	if !slices.Contains([]string{"json", "console", "auto"}, c.LogFormat) {
+		bad("log-format must be json, console or auto")
 	}
 	if c.ReactorFrom != "" && c.ReactorFrom != "head" && c.ReactorFrom != "start" {
 		bad("reactor-from must be head or start")

@@ -213,7 +213,8 @@ func (d *doctor) listeners(cfg Config, running bool) {
 	if running {
 		return
 	}
-	for name, addr := range map[string]string{"admin": cfg.Admin, "phones": cfg.Phones, "phones-tls": cfg.PhonesTLS, "ops": cfg.Ops} {
+	for _, l := range [][2]string{{"admin", cfg.Admin}, {"phones", cfg.Phones}, {"phones-tls", cfg.PhonesTLS}, {"ops", cfg.Ops}} {
+		name, addr := l[0], l[1]
 		if addr == "" {
 			continue
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -26,8 +28,9 @@ func (a *app) importCmd() *cobra.Command {
 		Long: `Each row makes what its columns name: a user (user_id, display_name, email), a line of that user (line_id, number,
 username, auth_username, password), a device (mac, model, vendor), and with --codes a rollout code for the user. Columns may
 come in any order, with a comma, semicolon or tab between; --map Header=column,… renames foreign headers. Ids that are not
-given follow from the row (number or MAC), so that importing the same file again changes nothing. Nothing is imported when
-any row is wrong.`}
+given follow from the row (number or MAC), so that importing the same file again changes nothing, and an import that was cut
+short is carried on by importing again. Every row is checked, here and by the server, before the first is imported: nothing is
+imported when any row is wrong.`}
 	f := table.Flags()
 	f.StringVar(&tenant, "tenant", "", "tenant of rows without a tenant_id column")
 	f.StringVar(&category, "category", "", "category of rows without a category_id column")
@@ -44,7 +47,7 @@ any row is wrong.`}
 		if err != nil {
 			return exitError{exitUsage, err}
 		}
-		return a.importRows(cmd, rows, codes)
+		return a.importTable(cmd.Context(), rows, codes)
 	}
 	cmd.AddCommand(table)
 	return cmd
@@ -201,88 +204,188 @@ func idFrom(parts ...string) string {
 	return string(id[:min(64, len(id))])
 }
 
-// importRows makes what the rows name, in the order user, line, device, code; what exists already is kept.
-func (a *app) importRows(cmd *cobra.Command, rows []importRow, codes bool) error {
-	counts := map[string]int{}
-	var issued []map[string]any
-	var faults []string
-	ensure := func(r importRow, kind, path string, body map[string]any) bool {
-		_, err := a.call(cmd.Context(), http.MethodPost, path, nil, body)
-		var coded exitError
-		switch {
-		case err == nil:
-			counts[kind]++
-			return true
-		case errors.As(err, &coded) && coded.code == exitConflict:
-			counts[kind+" kept"]++
-			return true
+// imported is what an import came to.
+type imported struct {
+	counts map[string]int
+	codes  []map[string]any
+	faults []string
+}
+
+// importTable checks every row, then imports them; with --dry-run it only checks.
+func (a *app) importTable(ctx context.Context, rows []importRow, codes bool) error {
+	really := !a.dryRun
+	a.dryRun = true
+	done, err := a.importRows(ctx, rows, codes)
+	if really && err == nil && len(done.faults) == 0 {
+		a.dryRun = false
+		if done, err = a.importRows(ctx, rows, codes); err != nil {
+			// Codes cannot be shown a second time: those issued before it broke are shown now.
+			return errors.Join(a.printImported(done, really), fmt.Errorf("%w; the rows before it are imported, import again to carry on", err))
 		}
-		faults = append(faults, fmt.Sprintf("row %d: %s: %v", r.Line, kind, err))
-		return false
 	}
-	pick := func(v map[string]string, keys ...string) map[string]any {
+	if err != nil {
+		return err
+	}
+	return a.printImported(done, really)
+}
+
+func (a *app) printImported(done imported, really bool) error {
+	if a.output == "table" {
+		if !really && len(done.faults) == 0 {
+			fmt.Fprintln(a.out, "would import:")
+		}
+		if len(done.faults) == 0 || really && !a.dryRun {
+			for _, k := range slices.Sorted(maps.Keys(done.counts)) {
+				fmt.Fprintf(a.out, "%-18s %d\n", k, done.counts[k])
+			}
+		}
+		if len(done.codes) > 0 {
+			if err := a.printList(done.codes, []string{"user_id", "display_name", "code", "valid_until"}); err != nil {
+				return err
+			}
+		}
+	} else if err := a.printValue(map[string]any{"counts": done.counts, "codes": done.codes, "errors": done.faults, "dry_run": a.dryRun}); err != nil {
+		return err
+	}
+	for _, f := range done.faults {
+		fmt.Fprintln(a.errOut, f)
+	}
+	if len(done.faults) == 0 {
+		return nil
+	}
+	if really && a.dryRun {
+		return exitError{exitFailed, fmt.Errorf("nothing was imported: %d rows are wrong", len(done.faults))}
+	}
+	return exitError{exitFailed, fmt.Errorf("%d rows could not be imported", len(done.faults))}
+}
+
+// importRows makes what the rows name, in the order user, line, device, code; what exists already is kept. A
+// row the server refuses is a fault; a server that cannot be asked ends it.
+func (a *app) importRows(ctx context.Context, rows []importRow, codes bool) (imported, error) {
+	done := imported{counts: map[string]int{}}
+	for _, r := range rows {
+		if err := a.importRow(ctx, r, codes, &done); err != nil {
+			var p problem
+			if !errors.As(err, &p) || p.Status >= 500 || p.Status == http.StatusUnauthorized {
+				return done, fmt.Errorf("row %d: %w", r.Line, err)
+			}
+			done.faults = append(done.faults, fmt.Sprintf("row %d: %v", r.Line, err))
+		}
+	}
+	return done, nil
+}
+
+func (a *app) importRow(ctx context.Context, r importRow, codes bool, done *imported) error {
+	v := r.Values
+	body := func(id string, keys ...string) map[string]any {
 		body := map[string]any{}
+		if id != "" {
+			body["id"] = id
+		}
 		for _, k := range keys {
-			if v[k] != "" {
+			// A check does not keep the user it has just checked: what builds on it is checked without it.
+			if v[k] != "" && (k != "user_id" || !a.dryRun) {
 				body[k] = v[k]
 			}
 		}
 		return body
 	}
-	for _, r := range rows {
-		v := r.Values
-		ok := true
-		if v["user_id"] != "" && v["display_name"] != "" {
-			body := pick(v, "tenant_id", "display_name", "email")
-			body["id"] = v["user_id"]
-			ok = ensure(r, "users", "/users", body)
+	ensure := func(kind, path string, body map[string]any) (existed bool, err error) {
+		_, err = a.call(ctx, http.MethodPost, path, nil, body)
+		var p problem
+		if errors.As(err, &p) && strings.HasSuffix(p.Code, "-exists") {
+			return true, nil
 		}
-		// A dry run does not keep the user it has just checked: what builds on it is checked without it.
-		user := v["user_id"]
-		if a.dryRun {
-			delete(v, "user_id")
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", kind, err)
 		}
-		if ok && v["line_id"] != "" {
-			body := pick(v, "tenant_id", "user_id", "number", "display_name", "username", "auth_username", "password")
-			body["id"] = v["line_id"]
-			ok = ensure(r, "lines", "/lines", body)
-		}
-		if ok && v["mac"] != "" {
-			ok = ensure(r, "devices", "/devices", pick(v, "mac", "model", "vendor", "tenant_id", "category_id", "user_id"))
-		}
-		if ok && codes && user != "" && v["mac"] == "" {
-			body := pick(v, "tenant_id", "category_id", "user_id")
-			body["purpose"] = "rollout"
-			ans, err := a.call(cmd.Context(), http.MethodPost, "/codes", nil, body)
-			if err != nil {
-				faults = append(faults, fmt.Sprintf("row %d: code: %v", r.Line, err))
-				continue
-			}
-			counts["codes"]++
-			var code map[string]any
-			if json.Unmarshal(ans.body, &code) == nil && !a.dryRun {
-				code["user_id"], code["display_name"] = user, v["display_name"]
-				issued = append(issued, code)
-			}
-		}
+		done.counts[kind+"s"]++
+		return false, nil
 	}
-	if a.output == "table" {
-		for _, k := range slices.Sorted(maps.Keys(counts)) {
-			fmt.Fprintf(a.out, "%-14s %d\n", k, counts[k])
+	if v["user_id"] != "" && v["display_name"] != "" {
+		existed, err := ensure("user", "/users", body(v["user_id"], "tenant_id", "display_name", "email"))
+		if err != nil {
+			return err
 		}
-		if len(issued) > 0 {
-			if err := a.printList(issued, []string{"user_id", "display_name", "code", "valid_until"}); err != nil {
-				return err
-			}
+		done.keep("user", existed)
+	}
+	if v["line_id"] != "" {
+		existed, err := ensure("line", "/lines", body(v["line_id"], "tenant_id", "user_id", "number", "display_name", "username", "auth_username", "password"))
+		if err != nil {
+			return err
 		}
-	} else if err := a.printValue(map[string]any{"counts": counts, "codes": issued, "errors": faults, "dry_run": a.dryRun}); err != nil {
+		done.keep("line", existed)
+	}
+	if v["mac"] != "" {
+		existed, err := ensure("device", "/devices", body("", "mac", "model", "vendor", "tenant_id", "category_id", "user_id"))
+		if existed {
+			err = a.importKnownDevice(ctx, v["mac"], body("", "tenant_id", "category_id", "user_id"), done)
+		}
 		return err
 	}
-	for _, f := range faults {
-		fmt.Fprintln(a.errOut, f)
+	if codes && v["user_id"] != "" {
+		return a.importCode(ctx, v, body("", "tenant_id", "category_id", "user_id"), done)
 	}
-	if len(faults) > 0 {
-		return exitError{exitFailed, fmt.Errorf("%d rows could not be imported", len(faults))}
+	return nil
+}
+
+func (i *imported) keep(kind string, existed bool) {
+	if existed {
+		i.counts[kind+"s kept"]++
 	}
+}
+
+// importKnownDevice assigns a phone that was plugged in before its row was imported; one that has a tenant
+// is kept as it is.
+func (a *app) importKnownDevice(ctx context.Context, mac string, body map[string]any, done *imported) error {
+	ans, err := a.call(ctx, http.MethodGet, "/devices/"+mac, nil, nil)
+	if err != nil {
+		return fmt.Errorf("device: %w", err)
+	}
+	var now struct {
+		Tenant string `json:"tenant_id"`
+	}
+	if err := json.Unmarshal(ans.body, &now); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	if now.Tenant == body["tenant_id"] {
+		done.keep("device", true)
+		return nil
+	}
+	if now.Tenant != string(domain.Master) {
+		return problem{Detail: "device: " + mac + " belongs to tenant " + now.Tenant}
+	}
+	if _, err := a.call(ctx, http.MethodPost, "/devices/"+mac+"/assign", nil, body); err != nil {
+		return fmt.Errorf("device: %w", err)
+	}
+	done.counts["devices assigned"]++
+	return nil
+}
+
+// importCode issues a code for a user without a phone, unless one is out already.
+func (a *app) importCode(ctx context.Context, v map[string]string, body map[string]any, done *imported) error {
+	out, err := a.list(ctx, "/codes", url.Values{"user": {v["user_id"]}, "state": {"live"}, "purpose": {"rollout"}}, 1)
+	if err != nil {
+		return fmt.Errorf("code: %w", err)
+	}
+	if len(out) > 0 {
+		done.keep("code", true)
+		return nil
+	}
+	body["purpose"] = "rollout"
+	ans, err := a.call(ctx, http.MethodPost, "/codes", nil, body)
+	if err != nil {
+		return fmt.Errorf("code: %w", err)
+	}
+	done.counts["codes"]++
+	if a.dryRun {
+		return nil
+	}
+	var code map[string]any
+	if err := json.Unmarshal(ans.body, &code); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	code["user_id"], code["display_name"] = v["user_id"], v["display_name"]
+	done.codes = append(done.codes, code)
 	return nil
 }

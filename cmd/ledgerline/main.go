@@ -48,9 +48,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, in io.R
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if !app.begun {
+		fmt.Fprintf(errOut, "ledgerline: %v\nusage: %s\n", err, usageLine(cmd))
+		return exitUsage
 	}
 	var coded exitError
 	if errors.As(err, &coded) {
@@ -60,6 +64,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, in io.R
 		return coded.code
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(errOut, "ledgerline: interrupted")
 		return exitFailed
 	}
 	fmt.Fprintln(errOut, "ledgerline:", err)

@@ -379,14 +379,14 @@ func (a *app) printTimeline(items []map[string]any) error {
 	return a.printList(rows, []string{"position", "at", "event", "actor", "facts"})
 }
 
-// summary is the short members of a payload on one line.
+// summary is the short members of a payload on one line, without times, which stand before it.
 func summary(data any) string {
 	m, _ := data.(map[string]any)
 	var parts []string
 	for _, k := range sortedKeys(m) {
 		switch v := m[k].(type) {
 		case string:
-			if len(v) <= 48 && !strings.HasSuffix(k, "_hash") {
+			if len(v) <= 48 && !strings.HasSuffix(k, "_hash") && !strings.HasSuffix(k, "_at") {
 				parts = append(parts, k+"="+v)
 			}
 		case bool, float64:
@@ -396,8 +396,8 @@ func summary(data any) string {
 		}
 	}
 	text := strings.Join(parts, " ")
-	if len(text) > 110 {
-		text = text[:107] + "…"
+	if r := []rune(text); len(r) > 110 {
+		return string(r[:109]) + "…"
 	}
 	return text
 }

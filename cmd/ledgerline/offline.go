@@ -30,6 +30,9 @@ func (a *app) keyCmd() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&o.MasterKeyFile, "master-key-file", a.getenv("LEDGERLINE_MASTER_KEY_FILE"), "file with the master key; default master.key in the data directory")
 	cmd.AddCommand(&cobra.Command{Use: "check", Short: "Does the master key open every key in the vault? Also while the server runs", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := os.Stat(filepath.Join(o.Dir, "vault.db")); errors.Is(err, fs.ErrNotExist) {
+				return exitError{exitNotFound, fmt.Errorf("there is no vault in %s (see --data)", o.Dir)}
+			}
 			report, err := vault.Check(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -54,7 +57,7 @@ func (a *app) keyCmd() *cobra.Command {
 			}
 		}
 		if _, err := os.Stat(filepath.Join(o.Dir, "vault.db")); err != nil {
-			return exitError{exitNotFound, fmt.Errorf("no vault in %s", o.Dir)}
+			return exitError{exitNotFound, fmt.Errorf("there is no vault in %s (see --data)", o.Dir)}
 		}
 		v, err := vault.Open(cmd.Context(), o)
 		if err != nil {
@@ -109,9 +112,9 @@ resurrects what is erased later: keep backups of it for at most 30 days; restore
 
 func backup(ctx context.Context, data, out string) (manifest, error) {
 	m := manifest{Format: 1, MadeAt: time.Now().UTC(), Files: map[string]string{}}
-	l, err := ledger.Open(ctx, ledger.Options{Dir: data, ReadOnly: true})
+	l, err := openToRead(ctx, data)
 	if err != nil {
-		return m, fmt.Errorf("open the ledger: %w", err)
+		return m, err
 	}
 	defer l.Close()
 	if err := os.Mkdir(out, 0o700); err != nil {
@@ -231,6 +234,16 @@ func restore(ctx context.Context, from, data, key string) (restored, error) {
 		if _, err := os.Stat(filepath.Join(data, "master.key")); err != nil {
 			return r, usageError("put the master key into %s first, or name it with --master-key-file: without it nothing sealed can be read", data)
 		}
+	}
+	// A key that does not open this vault is told before anything is put into place.
+	opener := key
+	if opener == "" {
+		opener = filepath.Join(data, "master.key")
+	}
+	if report, err := vault.Check(ctx, vault.Options{Dir: from, MasterKeyFile: opener}); err != nil {
+		return r, fmt.Errorf("open the vault of the backup: %w", err)
+	} else if report.Bad > 0 {
+		return r, exitError{exitDamaged, fmt.Errorf("%d keys in the vault of the backup do not open", report.Bad)}
 	}
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return r, err

@@ -227,6 +227,9 @@ func (a *app) explainCmd() *cobra.Command {
 				names = append(names, fmt.Sprintf("%v (%s)", l["name"], cell(l["value"])))
 			}
 			row["from"] = strings.Join(names, " < ")
+			if len(names) == 0 {
+				row["from"] = "not set anywhere"
+			}
 			rows = append(rows, row)
 		}
 		return a.printList(rows, []string{"key", "value", "from"})

@@ -105,6 +105,7 @@ func (a *app) playPhones(ctx context.Context, fleet []phonesim.Config, poll time
 			phones[i] = p
 			r, err := p.Boot(ctx)
 			results[i] = describe(p, c, r, err)
+			results[i].Accounts = accountsOf(r)
 			if err != nil {
 				mu.Lock()
 				failed++
@@ -136,7 +137,9 @@ func (a *app) playPhones(ctx context.Context, fleet []phonesim.Config, poll time
 		for i, p := range phones {
 			r, err := p.Poll(ctx)
 			if err != nil && ctx.Err() == nil || r.Changed {
-				if err := a.printPhones([]simulated{describe(p, fleet[i], r, err)}); err != nil {
+				now := describe(p, fleet[i], r, err)
+				now.Accounts = accountsOf(r)
+				if err := a.printPhones([]simulated{now}); err != nil {
 					return err
 				}
 			}
@@ -146,6 +149,16 @@ func (a *app) playPhones(ctx context.Context, fleet []phonesim.Config, poll time
 		return exitError{exitFailed, fmt.Errorf("%d of %d phones could not boot", failed, len(fleet))}
 	}
 	return nil
+}
+
+// accountsOf names the SIP accounts the phone would register.
+func accountsOf(r phonesim.Result) (names []string) {
+	for _, acc := range r.Parsed.Accounts {
+		if acc.Enabled {
+			names = append(names, acc.UserName+"@"+acc.Server)
+		}
+	}
+	return names
 }
 
 // describe is what a phone came to; paths are the names asked for, never a secret or a code.
@@ -160,11 +173,6 @@ func describe(p *phonesim.Phone, c phonesim.Config, r phonesim.Result, err error
 			s.Files = append(s.Files, simulatedFile{f.Name, f.SHA256, int(f.Size)})
 		}
 	}
-	for _, acc := range r.Parsed.Accounts {
-		if acc.Enabled {
-			s.Accounts = append(s.Accounts, acc.UserName+"@"+acc.Server)
-		}
-	}
 	if err != nil {
 		s.Error = err.Error()
 	}
@@ -172,8 +180,12 @@ func describe(p *phonesim.Phone, c phonesim.Config, r phonesim.Result, err error
 }
 
 func (a *app) printPhones(results []simulated) error {
-	if a.output != "table" {
+	if a.output == "json" || a.output == "yaml" {
 		return a.printValue(map[string]any{"phones": results})
+	}
+	columns := []string{"mac", "vendor", "model", "transport", "state", "accounts", "files"}
+	if a.output == "csv" || slices.ContainsFunc(results, func(r simulated) bool { return r.Error != "" }) {
+		columns = append(columns, "error")
 	}
 	rows := make([]map[string]any, len(results))
 	for i, r := range results {
@@ -184,5 +196,5 @@ func (a *app) printPhones(results []simulated) error {
 		rows[i] = map[string]any{"mac": r.MAC, "vendor": r.Vendor, "model": r.Model, "transport": r.Transport, "state": r.State,
 			"accounts": strings.Join(r.Accounts, " "), "files": strings.Join(files, " "), "error": r.Error}
 	}
-	return a.printList(rows, []string{"mac", "vendor", "model", "transport", "state", "accounts", "files", "error"})
+	return a.printList(rows, columns)
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -63,7 +65,7 @@ func (a *app) pluginRenderCmd(dir *string) *cobra.Command {
 	f.StringVar(&out, "out", "", "directory for the files")
 	f.StringVar(&baseURL, "base-url", "http://127.0.0.1:8667/", "where the phone comes back to")
 	f.BoolVar(&guest, "guest", false, "the files of a phone nobody has configured")
-	for _, required := range []string{"plugin", "out"} {
+	for _, required := range []string{"plugin", "model", "mac", "out"} {
 		_ = cmd.MarkFlagRequired(required)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -82,11 +84,16 @@ func (a *app) pluginRenderCmd(dir *string) *cobra.Command {
 			}
 		}
 		r := commands.Render{Plugin: commands.PluginRef{Name: name, Version: version}, Model: model, Fw: firmware, Settings: settings.FillDefaults(), BaseURL: baseURL, Guest: guest}
-		if mac != "" {
-			if r.MAC, err = domain.ParseMAC(mac); err != nil {
-				return usageError("--mac %w", err)
-			}
-			r.ID = domain.DeviceID(r.MAC)
+		if r.MAC, err = domain.ParseMAC(mac); err != nil {
+			return usageError("--mac %w", err)
+		}
+		r.ID = domain.DeviceID(r.MAC)
+		var names []string
+		for _, p := range set.Packages() {
+			names = append(names, p.Name)
+		}
+		if !slices.Contains(names, name) {
+			return exitError{exitNotFound, fmt.Errorf("no plugin %q; there are %s", name, strings.Join(names, ", "))}
 		}
 		made, err := set.Render(cmd.Context(), r)
 		if err != nil {
@@ -104,7 +111,7 @@ func (a *app) pluginRenderCmd(dir *string) *cobra.Command {
 			}
 			files = append(files, file{f.Path, f.Aliases, len(f.Data)})
 		}
-		if a.output == "json" {
+		if a.output != "table" {
 			b, err := json.Marshal(map[string]any{"plugin": made.Plugin, "files": files, "warnings": made.Warnings})
 			if err != nil {
 				return err

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -19,7 +21,6 @@ settings, 3 not found, 4 denied, 5 a rule says no or somebody was faster, 6 dama
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{exitUsage, err} })
 	p := root.PersistentFlags()
 	p.StringVar(&a.server, "server", "", "URL of the server's API (LEDGERLINE_SERVER; default http://127.0.0.1:8666)")
 	p.StringVar(&a.tokenFile, "token-file", "", "file with the API key (LEDGERLINE_TOKEN_FILE; default data/admin.token)")
@@ -46,5 +47,42 @@ settings, 3 not found, 4 denied, 5 a rule says no or somebody was faster, 6 dama
 			return a.printValue(map[string]any{"version": version, "go": goVersion})
 		},
 	})
+	a.finish(root)
 	return root
+}
+
+// finish notes when a command has begun, so that what goes wrong before is told as wrong usage, and makes a
+// group of commands refuse a name it does not have.
+func (a *app) finish(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		a.finish(sub)
+	}
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			a.begun = true
+			return run(cmd, args)
+		}
+		return
+	}
+	if !c.HasParent() {
+		return // cobra does this for the root
+	}
+	c.SuggestionsMinimumDistance = 2
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return fmt.Errorf("unknown command %q; did you mean %s?", args[0], strings.Join(near, " or "))
+		}
+		return fmt.Errorf("unknown command %q", args[0])
+	}
+}
+
+// usageLine is how c is called.
+func usageLine(c *cobra.Command) string {
+	if c.HasSubCommands() {
+		return c.CommandPath() + " COMMAND (see " + c.CommandPath() + " --help)"
+	}
+	return c.UseLine()
 }

@@ -143,6 +143,7 @@ type Phone struct {
 // remembered is what a phone keeps of a file between boots.
 type remembered struct {
 	etag, modified, sha256 string
+	size                   int64
 	doc                    document
 	refused                error
 }
@@ -507,11 +508,11 @@ func (b *boot) loadFrom(ctx context.Context, base *url.URL, name string, depth i
 		return false, err
 	}
 	if f.Status == http.StatusNotModified {
-		f.SHA256, f.ETag = known.sha256, known.etag
+		f.SHA256, f.ETag, f.Size = known.sha256, known.etag, known.size
 	}
 	f.Unchanged = again && f.Found() && f.SHA256 == known.sha256
 	if f.Found() && !f.Unchanged {
-		known = remembered{sha256: f.SHA256}
+		known = remembered{sha256: f.SHA256, size: f.Size}
 		known.doc, known.refused = b.phone.vendor.parse(b.phone.id, f.Body)
 		b.changed = true
 	}
