@@ -197,6 +197,7 @@ func (o *overlayLog) Head(context.Context) (domain.Position, error) { return o.h
 type noBlobs struct{}
 
 func (noBlobs) Put(context.Context, domain.Subject, string, []byte) error { return nil }
+func (noBlobs) Erase(context.Context, domain.Subject, ...string) error    { return nil }
 func (noBlobs) Get(context.Context, domain.Subject, string) ([]byte, error) {
 	return nil, ErrNoBlob
 }

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -47,6 +48,74 @@ func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, e
 		}
 		return []domain.Event{domain.SubjectErased{Subjects: subjects}}, nil
 	})
+}
+
+// ForgetFiles removes from Blobs the files that were made from an erased user or line: they are sealed under
+// the device's key, which lives on. What the device has now is made anew first, without the erased.
+type ForgetFiles struct {
+	Subjects []domain.Subject
+	At       domain.Position // the choice of devices must know of it
+}
+
+// ForgetFiles may be repeated; it records nothing but new files.
+func (s *Service) ForgetFiles(ctx context.Context, in ForgetFiles) error {
+	for _, subject := range in.Subjects {
+		if subject.Stream().Category() != "line" {
+			continue
+		}
+		devices, err := s.Candidates.DevicesEverOfLine(ctx, in.At, domain.LineID(subject.Stream().ID()))
+		if err != nil {
+			return err
+		}
+		for _, id := range devices {
+			if err := s.regenerate(ctx, id); err != nil && !errors.Is(err, domain.ErrErased) {
+				return err
+			}
+			if err := s.forgetFiles(ctx, id, in.Subjects); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forgetFiles removes the files of one life of a device that followed from one of the subjects, except those
+// it has now.
+func (s *Service) forgetFiles(ctx context.Context, id domain.DeviceID, subjects []domain.Subject) error {
+	d, h, err := load[domain.Device](ctx, s.Log, id.Stream())
+	if err != nil {
+		return err
+	}
+	keep := make(map[string]bool)
+	if d.Live() == nil {
+		for _, f := range d.Config.Files {
+			keep[f.MAC] = true
+		}
+	}
+	var gone []string
+	for _, r := range h.events {
+		e, err := r.Event()
+		if err != nil {
+			return err
+		}
+		c, ok := e.(domain.DeviceConfigRegenerated)
+		if !ok || !slices.ContainsFunc(c.Inputs, func(in domain.Input) bool { return slices.Contains(subjects, domain.Subject(in.Stream)) }) {
+			continue
+		}
+		for _, f := range c.Files {
+			if !keep[f.MAC] {
+				gone = append(gone, f.MAC)
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	s.serving.drop(gone)
+	if err := s.Blobs.Erase(ctx, id.Subject(), gone...); err != nil {
+		return fmt.Errorf("forget files of %s: %w", id, err)
+	}
+	return nil
 }
 
 // DestroyKey destroys a subject's key and records it.

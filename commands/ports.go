@@ -105,6 +105,9 @@ type Blobs interface {
 	Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error
 	// Get returns what was stored. ErrNoBlob if there is none, domain.ErrErased if its key was destroyed.
 	Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error)
+	// Erase removes bytes for good: those stored under the macs, or all of the subject's when none is named.
+	// That there were some stays: Get answers domain.ErrErased. Erasing what is not there is no error.
+	Erase(ctx context.Context, subject domain.Subject, macs ...string) error
 }
 
 // ErrNoBlob: nothing is stored under that subject and mac.
@@ -206,6 +209,8 @@ type Candidates interface {
 	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.LineCandidate, error)
 	// DevicesOfLine lists the live devices that carry the line.
 	DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)
+	// DevicesEverOfLine lists the lives of devices, ended ones too, that carry the line or once did.
+	DevicesEverOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)
 	// DevicesAwaiting lists the devices assigned to the user that wait for a line.
 	DevicesAwaiting(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.DeviceID, error)
 	// StaleDevices lists up to limit live devices, ordered by id and after after, whose current files were

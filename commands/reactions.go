@@ -147,13 +147,14 @@ var Reactions = []Reaction{
 		Name: "destroy-keys",
 		On:   []string{"subject.erased"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
-		Do: func(ctx context.Context, s *Service, _ domain.Recorded, e domain.Event) error {
-			for _, subject := range e.(domain.SubjectErased).Subjects {
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			erased := e.(domain.SubjectErased).Subjects
+			for _, subject := range erased {
 				if _, err := s.DestroyKey(ctx, DestroyKey{Subject: subject}); err != nil {
 					return err
 				}
 			}
-			return nil
+			return s.ForgetFiles(ctx, ForgetFiles{Subjects: erased, At: r.Position})
 		},
 	},
 }

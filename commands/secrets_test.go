@@ -166,9 +166,20 @@ func TestErasingASubject(t *testing.T) {
 	k.line("other", "acme", "")
 	id := k.assign(phone, "acme", "anna")
 	k.settle()
+	made := k.device(id).Config.Files
 	out, err := k.EraseSubject(k.operator(), commands.EraseSubject{Subject: "user-anna"})
 	k.news(out, err, "subject.erased")
 	k.settle()
+	for _, f := range made {
+		if _, err := k.Blobs.Get(k.ctx, id.Subject(), f.MAC); !errors.Is(err, domain.ErrErased) {
+			t.Errorf("the file with the name and password in it is still kept: %v", err)
+		}
+	}
+	for _, f := range k.device(id).Config.Files {
+		if _, err := k.Blobs.Get(k.ctx, id.Subject(), f.MAC); err != nil {
+			t.Errorf("the file without them: %v", err)
+		}
+	}
 	for _, s := range []domain.Subject{"user-anna", "line-l1", "line-l2"} {
 		if k.Vault.Has(s) || k.count(string(s), "key.destroyed") != 1 {
 			t.Errorf("%s has its key", s)

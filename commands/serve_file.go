@@ -477,6 +477,16 @@ func (v *serving) insert(mac string, b []byte) {
 	v.size += len(b) + 128
 }
 
+// drop forgets bytes that were erased.
+func (v *serving) drop(macs []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, mac := range macs {
+		delete(v.bytes, mac)
+		delete(v.older, mac)
+	}
+}
+
 func (v *serving) deliveries() chan delivery {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -56,6 +56,12 @@ func (c Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line 
 	return texts[domain.DeviceID](ctx, c, at, "SELECT DISTINCT owner FROM device_lines WHERE line_id = ? ORDER BY owner", string(line))
 }
 
+// DevicesEverOfLine lists the lives of devices, ended ones too, that carry the line or once did.
+func (c Candidates) DevicesEverOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, `SELECT DISTINCT substr(h.stream, length('device-') + 1) FROM history_links l JOIN history h ON h.seq = l.seq
+		WHERE l.subject = ? AND h.type = 'device.line_associated' ORDER BY 1`, string(line.Stream()))
+}
+
 // DevicesAwaiting lists the devices assigned to the user that wait for a line, by id.
 func (c Candidates) DevicesAwaiting(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.DeviceID, error) {
 	return texts[domain.DeviceID](ctx, c, at, "SELECT key FROM devices WHERE user_id = ? AND state = ? ORDER BY key", string(user), domain.StateAwaitingLine)

@@ -250,12 +250,18 @@ func contentName(data []byte) string {
 // contentMAC cannot be the mac of a file, which has hex digits only.
 func contentMAC(name string) string { return "sha256:" + name }
 
-// Erase removes the bytes of every blob of subject from the file; what stays is that there was one, so
-// that Get goes on answering domain.ErrErased. Destroying the subject's key has made them unreadable
-// already; this gives back the space. Erasing again, or a subject without blobs, is no error.
-func (b *Blobs) Erase(ctx context.Context, subject domain.Subject) error {
-	err := b.submit(ctx, &job{do: func(conn *sqlite.Conn) error {
-		return sqlitex.Execute(conn, eraseBlobs, &sqlitex.ExecOptions{Args: []any{string(subject)}})
+// Erase implements commands.Blobs: the bytes are overwritten in the file and gone from its write-ahead log.
+func (b *Blobs) Erase(ctx context.Context, subject domain.Subject, macs ...string) error {
+	err := b.submit(ctx, &job{erases: true, do: func(conn *sqlite.Conn) error {
+		if len(macs) == 0 {
+			return sqlitex.Execute(conn, eraseBlobs, &sqlitex.ExecOptions{Args: []any{string(subject)}})
+		}
+		for _, mac := range macs {
+			if err := sqlitex.Execute(conn, eraseBlob, &sqlitex.ExecOptions{Args: []any{string(subject), mac}}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}})
 	if err != nil {
 		return fmt.Errorf("erase blobs of %.80s: %w", subject, err)

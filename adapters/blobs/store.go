@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -33,6 +34,7 @@ PRAGMA user_version = 1;
 		ON CONFLICT (subject, mac) DO NOTHING`
 	selectBlob  = `SELECT key_id, nonce, ciphertext FROM blobs WHERE subject = ? AND mac = ?`
 	eraseBlobs  = `UPDATE blobs SET nonce = NULL, ciphertext = NULL WHERE subject = ? AND ciphertext IS NOT NULL`
+	eraseBlob   = eraseBlobs + ` AND mac = ?`
 	selectStats = `SELECT count(ciphertext), count(*) - count(ciphertext),
 		coalesce(sum(CASE WHEN ciphertext IS NOT NULL THEN size END), 0), coalesce(sum(length(ciphertext)), 0) FROM blobs`
 )
@@ -46,6 +48,7 @@ const (
 // job is one change of the file. The writer does all that wait in one transaction, in order.
 type job struct {
 	do     func(*sqlite.Conn) error // an error undoes the whole batch
+	erases bool                     // the write-ahead log is emptied afterwards
 	weight int                      // bytes
 	done   chan error
 }
@@ -83,6 +86,9 @@ func (b *Blobs) write(conn *sqlite.Conn) {
 			err := broken
 			if err == nil {
 				err = inTransaction(conn, batch)
+			}
+			if err == nil && slices.ContainsFunc(batch, func(j *job) bool { return j.erases }) {
+				err = sqlitex.ExecuteTransient(conn, "PRAGMA wal_checkpoint(TRUNCATE)", nil)
 			}
 			if broken == nil && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr {
 				broken = fmt.Errorf("blobs stopped writing, restart the program: %w", err)

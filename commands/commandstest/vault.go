@@ -190,7 +190,7 @@ func (b *Blobs) Put(ctx context.Context, subject domain.Subject, mac string, dat
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if _, there := b.data[blobKey{subject, mac}]; !there {
-			b.data[blobKey{subject, mac}] = slices.Clone(data)
+			b.data[blobKey{subject, mac}] = append([]byte{}, data...)
 		}
 		return nil
 	})
@@ -210,7 +210,25 @@ func (b *Blobs) Get(ctx context.Context, subject domain.Subject, mac string) ([]
 	if err := b.alive(ctx, subject); err != nil {
 		return nil, err
 	}
+	if data == nil {
+		return nil, domain.ErrErased
+	}
 	return slices.Clone(data), nil
+}
+
+// Erase implements commands.Blobs.
+func (b *Blobs) Erase(ctx context.Context, subject domain.Subject, macs ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k := range b.data {
+		if k.subject == subject && (len(macs) == 0 || slices.Contains(macs, k.mac)) {
+			b.data[k] = nil
+		}
+	}
+	return nil
 }
 
 func (b *Blobs) alive(ctx context.Context, subject domain.Subject) error {

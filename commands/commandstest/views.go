@@ -37,6 +37,7 @@ type device struct {
 	assigned domain.Position // of the latest assignment
 	made     time.Time       // of the files; zero when there are none
 	dirty    bool
+	carried  []domain.LineID // ever
 }
 
 func newWorld(log *Log) *world {
@@ -95,14 +96,16 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 	case "device":
 		d := w.devices[domain.DeviceID(id)]
 		d.Device = d.Apply(e)
-		switch e.(type) {
+		switch e := e.(type) {
 		case domain.DeviceAssigned:
 			d.assigned, d.dirty = r.Position, true
 		case domain.DeviceConfigRegenerated:
 			d.made, d.dirty = at, false
 		case domain.DeviceReset:
 			d.made, d.dirty, d.Config = time.Time{}, true, domain.DeviceConfigRegenerated{}
-		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated:
+		case domain.DeviceLineAssociated:
+			d.dirty, d.carried = true, append(slices.Clip(d.carried), e.LineID)
+		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceConfigured, domain.DeviceLineDissociated:
 			d.dirty = true
 		}
 		w.devices[domain.DeviceID(id)] = d
@@ -186,6 +189,21 @@ func (c *Candidates) devices(ctx context.Context, at domain.Position, which func
 // DevicesOfLine implements commands.Candidates.
 func (c *Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
 	return c.devices(ctx, at, func(d device) bool { return d.PositionOf(line) != 0 })
+}
+
+// DevicesEverOfLine implements commands.Candidates.
+func (c *Candidates) DevicesEverOfLine(ctx context.Context, at domain.Position, line domain.LineID) (found []domain.DeviceID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for id, d := range c.w.devices {
+		if slices.Contains(d.carried, line) {
+			found = append(found, id)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
 }
 
 // DevicesAwaiting implements commands.Candidates.
