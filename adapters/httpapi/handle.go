@@ -32,8 +32,14 @@ func (a *api) operation(o op) huma.Operation {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	return huma.Operation{OperationID: o.id, Method: o.method, Path: "/api/v1" + o.path, Summary: o.summary, Tags: []string{tag}, DefaultStatus: status,
+	operation := huma.Operation{OperationID: o.id, Method: o.method, Path: "/api/v1" + o.path, Summary: o.summary, Tags: []string{tag}, DefaultStatus: status,
 		Errors: []int{400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503}, MaxBodyBytes: maxBody, Middlewares: huma.Middlewares{a.only(o.roles)}}
+	if o.method == http.MethodPost {
+		most := maxKey
+		operation.Parameters = []*huma.Param{{Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MaxLength: &most},
+			Description: "the same key and request again, within a day, is answered as the first was, and changes nothing"}}
+	}
+	return operation
 }
 
 // Limits of a request.
@@ -41,6 +47,7 @@ const (
 	maxBody   = 1 << 20
 	maxWait   = 5 * time.Second
 	changeMax = 60 * time.Second
+	maxKey    = 255 // characters of an Idempotency-Key
 )
 
 // Planned is a query parameter of every change.

@@ -237,7 +237,7 @@ func (a *api) once(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	}
 	ctx := r.Context()
 	credential := string(requestOf(ctx).key.APIKeyID)
-	if len(key) > 255 {
+	if len(key) > maxKey {
 		a.refuse(w, r, newProblem(http.StatusBadRequest, "invalid", "Idempotency-Key must have at most 255 characters"))
 		return
 	}

@@ -28,6 +28,7 @@ import (
 type office struct {
 	*commandstest.Kit
 	t       testing.TB
+	options httpapi.Options
 	handler http.Handler
 	root    string // an administrator's token, of the whole instance
 	logged  *syncBuffer
@@ -46,21 +47,26 @@ func open(t testing.TB, options ...commandstest.Option) *office {
 	t.Helper()
 	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}}
 	views := newMemViews(t, o.Log)
-	handler, err := httpapi.New(httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
+	o.serve()
+	o.root = o.key("", domain.Admin)
+	o.furnish("acme")
+	o.furnish("globex")
+	_, _, err := o.Service.DiscoverDevice(t.Context(), commands.DiscoverDevice{MAC: phones["nobody"], Vendor: "Testphone", Model: "T1", Added: "auto"})
+	o.ok(err)
+	o.ok(o.React(t.Context()))
+	return o
+}
+
+// serve makes the handler from the options as they are now.
+func (o *office) serve() {
+	o.t.Helper()
+	handler, err := httpapi.New(o.options)
+	o.ok(err)
 	logger := zerolog.New(o.logged)
 	o.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(logger.WithContext(r.Context())))
 	})
-	o.root = o.key("", domain.Admin)
-	o.furnish("acme")
-	o.furnish("globex")
-	_, _, err = o.Service.DiscoverDevice(t.Context(), commands.DiscoverDevice{MAC: phones["nobody"], Vendor: "Testphone", Model: "T1", Added: "auto"})
-	o.ok(err)
-	o.ok(o.React(t.Context()))
-	return o
 }
 
 // furnish makes a tenant and what it has.

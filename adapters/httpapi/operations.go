@@ -59,12 +59,8 @@ func (a *api) operations() {
 			Subject domain.Subject `json:"subject" doc:"user-, line-, device-, layer- or tenant- and an id"`
 			Reason  string         `json:"reason" minLength:"1" maxLength:"500" doc:"why, for the record"`
 		}
-	}) (commands.Outcome, string, struct {
-		Subject domain.Subject `json:"subject"`
-	}, error) {
-		answer := struct {
-			Subject domain.Subject `json:"subject"`
-		}{in.Body.Subject}
+	}) (commands.Outcome, string, erasure, error) {
+		answer := erasure{in.Body.Subject}
 		if err := a.reaches(ctx, s, in.Body.Subject.Stream()); err != nil {
 			return commands.Outcome{}, "", answer, err
 		}
@@ -74,6 +70,11 @@ func (a *api) operations() {
 		return out, "", answer, err
 	})
 	a.parked()
+}
+
+// erasure is the answer to an erasure.
+type erasure struct {
+	Subject domain.Subject `json:"subject"`
 }
 
 // wholeInstance is nil for a key without tenants of its own: what is beyond tenants is for these only.
