@@ -6,80 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
 	"ledgerline/domain"
 )
-
-// IssueCode makes a code that brings a phone to a tenant and category.
-type IssueCode struct {
-	TenantID   domain.TenantID   `json:"tenant_id" validate:"required,id"`
-	CategoryID domain.CategoryID `json:"category_id" validate:"required,id"`
-	UserID     domain.UserID     `json:"user_id" validate:"omitempty,id"`
-	Purpose    string            `json:"purpose" validate:"required,oneof=self_service rollout administrative"`
-	// MAC, when set, is the only phone that may redeem the code.
-	MAC domain.MAC `json:"mac"`
-}
-
-// IssuedCode is what the issuer is told, once.
-type IssuedCode struct {
-	ID         domain.CodeID `json:"id"`
-	Code       string        `json:"code"`
-	ValidUntil time.Time     `json:"valid_until"`
-}
-
-// IssueCode draws the digits. Errors: ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
-// domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant.
-func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outcome, error) {
-	if err := check(in); err != nil {
-		return IssuedCode{}, Outcome{}, err
-	}
-	if in.MAC != "" {
-		mac, err := domain.ParseMAC(string(in.MAC))
-		if err != nil {
-			return IssuedCode{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
-		}
-		in.MAC = mac
-	}
-	if err := s.assignable(ctx, domain.Device{}, AssignDevice{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID}); err != nil {
-		return IssuedCode{}, Outcome{}, err
-	}
-	category, _, err := load[domain.Category](ctx, s.Log, in.CategoryID.Stream())
-	if err != nil {
-		return IssuedCode{}, Outcome{}, err
-	}
-	if category.Kind != domain.Provisioning {
-		return IssuedCode{}, Outcome{}, domain.ErrNotProvisioning
-	}
-	now := s.now()
-	issued := domain.CodeIssued{CodeID: domain.CodeID(newID()), TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID,
-		Purpose: in.Purpose, Epoch: domain.Epoch(now), IssuedAt: now, ValidUntil: now.Add(s.ttl(in.Purpose)), MAC: in.MAC}
-	for range attempts {
-		digits, err := drawDigits(s.random(), s.codeLength())
-		if err != nil {
-			return IssuedCode{}, Outcome{}, err
-		}
-		if _, found, err := s.findCode(ctx, digits); err != nil || found {
-			if err != nil {
-				return IssuedCode{}, Outcome{}, err
-			}
-			continue // alive in an older epoch: draw again
-		}
-		stream, err := s.codeStream(ctx, issued.Epoch, digits)
-		if err != nil {
-			return IssuedCode{}, Outcome{}, err
-		}
-		issued.Digits = domain.NewSecret(issued.Epoch, digits, "")
-		out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) { return c.Issue(issued) })
-		if errors.Is(err, domain.ErrCodeExists) {
-			continue
-		}
-		return IssuedCode{issued.CodeID, digits, issued.ValidUntil}, out, err
-	}
-	return IssuedCode{}, Outcome{}, fmt.Errorf("draw a code: %w", ErrBusy)
-}
 
 func (s *Service) ttl(purpose string) time.Duration {
 	ttl := domain.CodeTTL[purpose]
@@ -161,90 +92,6 @@ func (s *Service) findCode(ctx context.Context, digits string) (stream domain.St
 	return stream, found && alive < 2, nil
 }
 
-// RedeemCode uses a code up for a phone. Code is what a human typed, or a program sent.
-type RedeemCode struct {
-	Code string     `json:"code" validate:"required"`
-	MAC  domain.MAC `json:"mac" validate:"required"`
-	// Facts the phone showed along the way; they make it known if it is not yet.
-	Vendor   string `json:"vendor" validate:"max=64,text"`
-	Model    string `json:"model" validate:"max=64,text"`
-	Firmware string `json:"firmware" validate:"max=64,text"`
-	Plugin   string `json:"plugin" validate:"omitempty,id"`
-}
-
-// Redeemed is what came of a redemption.
-type Redeemed struct {
-	DeviceID domain.DeviceID
-	TenantID domain.TenantID
-	// Position is where the phone's files must have caught up to.
-	Position domain.Position
-}
-
-// RedeemCode answers domain.ErrCodeRefused alike for unknown, expired, used, revoked and foreign-bound codes,
-// ErrGuesses when the source must wait, and what AssignDevice would refuse before the code is used up. The
-// device is assigned by the reaction assign-redeemed-device.
-func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outcome, error) {
-	if err := check(in); err != nil {
-		return Redeemed{}, Outcome{}, err
-	}
-	mac, err := domain.ParseMAC(string(in.MAC))
-	if err != nil {
-		return Redeemed{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
-	}
-	caller := CallerFrom(ctx)
-	if !caller.Confirmed {
-		if err := s.guard.Allow(caller.IP, mac, s.now()); err != nil {
-			return Redeemed{}, Outcome{}, err
-		}
-	}
-	digits, err := domain.NormalizeCode(in.Code, s.codeLength())
-	if err != nil {
-		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, "")
-	}
-	stream, found, err := s.findCode(ctx, digits)
-	if err != nil {
-		return Redeemed{}, Outcome{}, err
-	}
-	if !found {
-		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, "")
-	}
-	var device domain.DeviceID
-	var code domain.Code
-	out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) {
-		code = c
-		if len(caller.Tenants) > 0 && !slices.Contains(caller.Tenants, c.TenantID) {
-			return nil, domain.ErrCodeUnknown
-		}
-		if c.RedeemedBy == mac {
-			device = c.DeviceID
-			return c.Redeem(mac, device, s.now())
-		}
-		if _, err := c.Redeem(mac, "", s.now()); err != nil {
-			return nil, err // before the phone is made known: a refusal leaves no trace of it
-		}
-		if !caller.Confirmed && c.Purpose == "rollout" && s.guard.Exhausted(s.now()) {
-			return nil, &GuessError{exhaustedRetry}
-		}
-		d, err := s.redeemer(ctx, mac, in)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.assignable(ctx, d, AssignDevice{TenantID: c.TenantID, CategoryID: c.CategoryID, UserID: c.UserID}); err != nil {
-			return nil, err
-		}
-		device = d.ID
-		return c.Redeem(mac, device, s.now())
-	})
-	switch {
-	case errors.Is(err, domain.ErrCodeExpired), errors.Is(err, domain.ErrCodeRedeemed), errors.Is(err, domain.ErrCodeRevoked),
-		errors.Is(err, domain.ErrCodeBound), errors.Is(err, domain.ErrCodeUnknown):
-		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, stream)
-	case err != nil:
-		return Redeemed{}, Outcome{}, err
-	}
-	return Redeemed{DeviceID: device, TenantID: code.TenantID, Position: out.Position}, out, nil
-}
-
 // redeemer is the device the phone is; one not known yet is made known first.
 func (s *Service) redeemer(ctx context.Context, mac domain.MAC, in RedeemCode) (domain.Device, error) {
 	d, _, err := s.DeviceOfMAC(ctx, mac)
@@ -277,63 +124,6 @@ func (s *Service) wrongCode(caller Caller, mac domain.MAC, known domain.StreamID
 		return &GuessError{exhaustedRetry}
 	}
 	return domain.ErrCodeRefused
-}
-
-// RevokeCode takes an unused code back.
-type RevokeCode struct {
-	ID domain.CodeID `json:"id" validate:"required,id"`
-}
-
-// RevokeCode errors: ErrInvalid, domain.ErrCodeUnknown, domain.ErrCodeRedeemed, domain.ErrCodeExpired.
-func (s *Service) RevokeCode(ctx context.Context, in RevokeCode) (Outcome, error) {
-	if err := check(in); err != nil {
-		return Outcome{}, err
-	}
-	head, err := s.Log.Head(ctx)
-	if err != nil {
-		return Outcome{}, err
-	}
-	ref, ok, err := s.Candidates.CodeByID(ctx, head, in.ID)
-	if err != nil {
-		return Outcome{}, err
-	}
-	if !ok {
-		return Outcome{}, domain.ErrCodeUnknown
-	}
-	return decide(ctx, s, ref.Stream, func(c domain.Code) ([]domain.Event, error) { return c.Revoke(s.now()) })
-}
-
-// ExpireCodes records the expiry of codes whose time is over, and destroys the keys of epochs whose last
-// code is dead: that deletes the digits, and what could find them, for good (D19). Run on a schedule.
-func (s *Service) ExpireCodes(ctx context.Context) (expired int, err error) {
-	const batch = 500
-	var errs []error
-	now := s.now()
-	for {
-		head, err := s.Log.Head(ctx)
-		if err != nil {
-			return expired, err
-		}
-		due, err := s.Candidates.DueCodes(ctx, head, now, batch)
-		if err != nil {
-			return expired, err
-		}
-		before := expired
-		for _, ref := range due {
-			out, err := decide(ctx, s, ref.Stream, func(c domain.Code) ([]domain.Event, error) { return c.Expire(now), nil })
-			if ctx.Err() != nil {
-				return expired, ctx.Err()
-			}
-			if err != nil {
-				errs = append(errs, err) // one code that cannot be decided keeps no other alive
-			}
-			expired += len(out.Events)
-		}
-		if len(due) < batch || expired == before {
-			break
-		}
-	}
-	return expired, errors.Join(append(errs, s.destroyEpochs(ctx, now))...)
 }
 
 // epochs is what is known of past code epochs. Volatile: after a restart their idle time begins again.

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -15,9 +14,6 @@ import (
 type EraseSubject struct {
 	Subject domain.Subject `json:"subject" validate:"required"`
 }
-
-// erasable are the categories of subjects that an operator may erase.
-var erasable = []string{"user", "line", "device", "layer", "tenant"}
 
 // EraseSubject records the order; the reaction destroy-keys carries it out. Errors: ErrInvalid, domain.ErrNoStream.
 func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, error) {
@@ -50,34 +46,8 @@ func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, e
 	})
 }
 
-// ForgetFiles removes from Blobs the files that were made from an erased user or line: they are sealed under
-// the device's key, which lives on. What the device has now is made anew first, without the erased.
-type ForgetFiles struct {
-	Subjects []domain.Subject
-	At       domain.Position // the choice of devices must know of it
-}
-
-// ForgetFiles may be repeated; it records nothing but new files.
-func (s *Service) ForgetFiles(ctx context.Context, in ForgetFiles) error {
-	for _, subject := range in.Subjects {
-		if subject.Stream().Category() != "line" {
-			continue
-		}
-		devices, err := s.Candidates.DevicesEverOfLine(ctx, in.At, domain.LineID(subject.Stream().ID()))
-		if err != nil {
-			return err
-		}
-		for _, id := range devices {
-			if err := s.regenerate(ctx, id); err != nil && !errors.Is(err, domain.ErrErased) {
-				return err
-			}
-			if err := s.forgetFiles(ctx, id, in.Subjects); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+// erasable are the categories of subjects that an operator may erase.
+var erasable = []string{"user", "line", "device", "layer", "tenant"}
 
 // forgetFiles removes the files of one life of a device that followed from one of the subjects, except those
 // it has now.
@@ -116,22 +86,4 @@ func (s *Service) forgetFiles(ctx context.Context, id domain.DeviceID, subjects 
 		return fmt.Errorf("forget files of %s: %w", id, err)
 	}
 	return nil
-}
-
-// DestroyKey destroys a subject's key and records it.
-type DestroyKey struct {
-	Subject domain.Subject
-}
-
-// DestroyKey first destroys, then records: repeating it after a crash between the two is harmless.
-func (s *Service) DestroyKey(ctx context.Context, in DestroyKey) (Outcome, error) {
-	if err := s.Vault.Erase(ctx, in.Subject); err != nil {
-		return Outcome{}, fmt.Errorf("erase %s: %w", in.Subject, err)
-	}
-	return decide(ctx, s, in.Subject.Stream(), func(k domain.Keyed) ([]domain.Event, error) {
-		if k.Destroyed[in.Subject] {
-			return nil, nil
-		}
-		return []domain.Event{domain.KeyDestroyed{Subject: in.Subject}}, nil
-	})
 }

@@ -1,0 +1,78 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ledgerline/domain"
+)
+
+// IssueCode makes a code that brings a phone to a tenant and category.
+type IssueCode struct {
+	TenantID   domain.TenantID   `json:"tenant_id" validate:"required,id"`
+	CategoryID domain.CategoryID `json:"category_id" validate:"required,id"`
+	UserID     domain.UserID     `json:"user_id" validate:"omitempty,id"`
+	Purpose    string            `json:"purpose" validate:"required,oneof=self_service rollout administrative"`
+	// MAC, when set, is the only phone that may redeem the code.
+	MAC domain.MAC `json:"mac"`
+}
+
+// IssuedCode is what the issuer is told, once.
+type IssuedCode struct {
+	ID         domain.CodeID `json:"id"`
+	Code       string        `json:"code"`
+	ValidUntil time.Time     `json:"valid_until"`
+}
+
+// IssueCode draws the digits. Errors: ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
+// domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant.
+func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outcome, error) {
+	if err := check(in); err != nil {
+		return IssuedCode{}, Outcome{}, err
+	}
+	if in.MAC != "" {
+		mac, err := domain.ParseMAC(string(in.MAC))
+		if err != nil {
+			return IssuedCode{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
+		}
+		in.MAC = mac
+	}
+	if err := s.assignable(ctx, domain.Device{}, AssignDevice{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID}); err != nil {
+		return IssuedCode{}, Outcome{}, err
+	}
+	category, _, err := load[domain.Category](ctx, s.Log, in.CategoryID.Stream())
+	if err != nil {
+		return IssuedCode{}, Outcome{}, err
+	}
+	if category.Kind != domain.Provisioning {
+		return IssuedCode{}, Outcome{}, domain.ErrNotProvisioning
+	}
+	now := s.now()
+	issued := domain.CodeIssued{CodeID: domain.CodeID(newID()), TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID,
+		Purpose: in.Purpose, Epoch: domain.Epoch(now), IssuedAt: now, ValidUntil: now.Add(s.ttl(in.Purpose)), MAC: in.MAC}
+	for range attempts {
+		digits, err := drawDigits(s.random(), s.codeLength())
+		if err != nil {
+			return IssuedCode{}, Outcome{}, err
+		}
+		if _, found, err := s.findCode(ctx, digits); err != nil || found {
+			if err != nil {
+				return IssuedCode{}, Outcome{}, err
+			}
+			continue // alive in an older epoch: draw again
+		}
+		stream, err := s.codeStream(ctx, issued.Epoch, digits)
+		if err != nil {
+			return IssuedCode{}, Outcome{}, err
+		}
+		issued.Digits = domain.NewSecret(issued.Epoch, digits, "")
+		out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) { return c.Issue(issued) })
+		if errors.Is(err, domain.ErrCodeExists) {
+			continue
+		}
+		return IssuedCode{issued.CodeID, digits, issued.ValidUntil}, out, err
+	}
+	return IssuedCode{}, Outcome{}, fmt.Errorf("draw a code: %w", ErrBusy)
+}

@@ -1,0 +1,93 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"ledgerline/domain"
+)
+
+// RedeemCode uses a code up for a phone. Code is what a human typed, or a program sent.
+type RedeemCode struct {
+	Code string     `json:"code" validate:"required"`
+	MAC  domain.MAC `json:"mac" validate:"required"`
+	// Facts the phone showed along the way; they make it known if it is not yet.
+	Vendor   string `json:"vendor" validate:"max=64,text"`
+	Model    string `json:"model" validate:"max=64,text"`
+	Firmware string `json:"firmware" validate:"max=64,text"`
+	Plugin   string `json:"plugin" validate:"omitempty,id"`
+}
+
+// Redeemed is what came of a redemption.
+type Redeemed struct {
+	DeviceID domain.DeviceID
+	TenantID domain.TenantID
+	// Position is where the phone's files must have caught up to.
+	Position domain.Position
+}
+
+// RedeemCode answers domain.ErrCodeRefused alike for unknown, expired, used, revoked and foreign-bound codes,
+// ErrGuesses when the source must wait, and what AssignDevice would refuse before the code is used up. The
+// device is assigned by the reaction assign-redeemed-device.
+func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outcome, error) {
+	if err := check(in); err != nil {
+		return Redeemed{}, Outcome{}, err
+	}
+	mac, err := domain.ParseMAC(string(in.MAC))
+	if err != nil {
+		return Redeemed{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
+	}
+	caller := CallerFrom(ctx)
+	if !caller.Confirmed {
+		if err := s.guard.Allow(caller.IP, mac, s.now()); err != nil {
+			return Redeemed{}, Outcome{}, err
+		}
+	}
+	digits, err := domain.NormalizeCode(in.Code, s.codeLength())
+	if err != nil {
+		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, "")
+	}
+	stream, found, err := s.findCode(ctx, digits)
+	if err != nil {
+		return Redeemed{}, Outcome{}, err
+	}
+	if !found {
+		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, "")
+	}
+	var device domain.DeviceID
+	var code domain.Code
+	out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) {
+		code = c
+		if len(caller.Tenants) > 0 && !slices.Contains(caller.Tenants, c.TenantID) {
+			return nil, domain.ErrCodeUnknown
+		}
+		if c.RedeemedBy == mac {
+			device = c.DeviceID
+			return c.Redeem(mac, device, s.now())
+		}
+		if _, err := c.Redeem(mac, "", s.now()); err != nil {
+			return nil, err // before the phone is made known: a refusal leaves no trace of it
+		}
+		if !caller.Confirmed && c.Purpose == "rollout" && s.guard.Exhausted(s.now()) {
+			return nil, &GuessError{exhaustedRetry}
+		}
+		d, err := s.redeemer(ctx, mac, in)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.assignable(ctx, d, AssignDevice{TenantID: c.TenantID, CategoryID: c.CategoryID, UserID: c.UserID}); err != nil {
+			return nil, err
+		}
+		device = d.ID
+		return c.Redeem(mac, device, s.now())
+	})
+	switch {
+	case errors.Is(err, domain.ErrCodeExpired), errors.Is(err, domain.ErrCodeRedeemed), errors.Is(err, domain.ErrCodeRevoked),
+		errors.Is(err, domain.ErrCodeBound), errors.Is(err, domain.ErrCodeUnknown):
+		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, stream)
+	case err != nil:
+		return Redeemed{}, Outcome{}, err
+	}
+	return Redeemed{DeviceID: device, TenantID: code.TenantID, Position: out.Position}, out, nil
+}
