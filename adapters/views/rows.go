@@ -32,15 +32,81 @@ type table struct {
 	written    map[uint64]struct{} // hashes of the keys ever written, of a file under construction
 	seed       maphash.Seed
 
-	get, put, add, del, insert, last *sqlite.Stmt
-	links                            []link
-	lastKey, lastValue               int64
-	lastKnown                        bool
-	lastColumn                       int // in Columns
-	values                           []any
+	get, put, del, last *sqlite.Stmt
+	add                 inserts // of new documents, or to a plain table
+	links               []link
+	lastKey, lastValue  int64
+	lastKnown           bool
+	lastColumn          int // in Columns
+	values              []any
 }
 
-type link struct{ put, del *sqlite.Stmt }
+type link struct {
+	put inserts
+	del *sqlite.Stmt
+}
+
+// rowsAtOnce is how many rows one statement inserts: beyond this the cost of a row hardly falls.
+const rowsAtOnce = 32
+
+// inserts gathers new rows of one table, to be written by few statements. They are in the file after drain.
+type inserts struct {
+	into      string // INSERT INTO … VALUES
+	one, many *sqlite.Stmt
+	columns   int
+	values    []any // of the rows gathered
+}
+
+// insert gathers one row, and writes when there are enough.
+func (r *rows) insert(in *inserts, values ...any) error {
+	in.values, in.columns = append(in.values, values...), len(values)
+	if len(in.values) < rowsAtOnce*in.columns {
+		return nil
+	}
+	row := "(" + marks(in.columns) + ")"
+	many, err := r.statement(&in.many, in.into+row+strings.Repeat(","+row, rowsAtOnce-1))
+	if err != nil {
+		return err
+	}
+	defer in.drop()
+	return exec(many, in.values...)
+}
+
+// drain writes what is gathered.
+func (r *rows) drain(in *inserts) error {
+	if len(in.values) == 0 {
+		return nil
+	}
+	one, err := r.statement(&in.one, in.into+"("+marks(in.columns)+")")
+	if err != nil {
+		return err
+	}
+	defer in.drop()
+	for row := range slices.Chunk(in.values, in.columns) {
+		if err := exec(one, row...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop forgets what is gathered.
+func (in *inserts) drop() {
+	clear(in.values)
+	in.values = in.values[:0]
+}
+
+// drainAll writes what is gathered for t and its links.
+func (r *rows) drainAll(t *table) error {
+	err := r.drain(&t.add)
+	for i := range t.links {
+		err = errors.Join(err, r.drain(&t.links[i].put))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", t.schema.Name, err)
+	}
+	return nil
+}
 
 // entry is one row of a document table; row nil means there is none.
 type entry struct {
@@ -58,7 +124,12 @@ var _ projections.Tx = (*rows)(nil)
 func newRows(conn *sqlite.Conn, p projections.Plan, budget int, fresh bool) *rows {
 	r := &rows{conn: conn, budget: budget, fresh: fresh, tables: make(map[*projections.Schema]*table, len(p.Tables))}
 	for _, s := range p.Tables {
-		r.tables[s] = &table{schema: s, young: make(map[string]*entry), written: make(map[uint64]struct{}), seed: maphash.MakeSeed()}
+		t := &table{schema: s, young: make(map[string]*entry), written: make(map[uint64]struct{}), seed: maphash.MakeSeed(), links: make([]link, len(s.Linked))}
+		t.add.into = "INSERT INTO " + s.Name + " VALUES "
+		for i, l := range s.Linked {
+			t.links[i].put.into = "INSERT OR REPLACE INTO " + l.Name + " VALUES "
+		}
+		r.tables[s] = t
 	}
 	return r
 }
@@ -78,9 +149,10 @@ func (r *rows) statement(of **sqlite.Stmt, sql string) (*sqlite.Stmt, error) {
 // finalize lets go of the statements, before the connection closes.
 func (r *rows) finalize() {
 	for _, t := range r.tables {
-		all := []**sqlite.Stmt{&t.get, &t.put, &t.add, &t.del, &t.insert, &t.last}
+		all := []**sqlite.Stmt{&t.get, &t.put, &t.del, &t.last, &t.add.one, &t.add.many}
 		for i := range t.links {
-			all = append(all, &t.links[i].put, &t.links[i].del)
+			l := &t.links[i]
+			all = append(all, &l.put.one, &l.put.many, &l.del)
 		}
 		for _, s := range all {
 			if *s != nil {
@@ -202,12 +274,7 @@ var unknownLinks = [][][]any{{{"?"}}}
 
 func (r *rows) Append(s *projections.Schema, values ...any) error {
 	t := r.tables[s]
-	if t.insert == nil {
-		if _, err := r.statement(&t.insert, "INSERT INTO "+s.Name+" VALUES ("+marks(len(values))+")"); err != nil {
-			return err
-		}
-	}
-	if err := exec(t.insert, values...); err != nil {
+	if err := r.insert(&t.add, values...); err != nil {
 		return fmt.Errorf("append to %s: %w", s.Name, err)
 	}
 	if t.lastKnown {
@@ -221,6 +288,9 @@ func (r *rows) Last(s *projections.Schema, column string) (key, value int64, err
 	t := r.tables[s]
 	if t.lastKnown {
 		return t.lastKey, t.lastValue, nil
+	}
+	if err := r.drain(&t.add); err != nil {
+		return 0, 0, fmt.Errorf("append to %s: %w", s.Name, err)
 	}
 	first, _, _ := strings.Cut(s.Columns[0], " ")
 	last, err := r.statement(&t.last, fmt.Sprintf("SELECT %s, %s FROM %s ORDER BY %s DESC LIMIT 1", first, column, s.Name, first))
@@ -254,6 +324,9 @@ func (r *rows) flush() error {
 			}
 		}
 		t.dirty = t.dirty[:0]
+		if err := r.drainAll(t); err != nil {
+			return err
+		}
 		if r.fresh {
 			if err := errors.Join(r.writeAll(t, t.old), r.writeAll(t, t.young)); err != nil {
 				return err
@@ -280,7 +353,7 @@ func (r *rows) writeAll(t *table, entries map[string]*entry) error {
 			return err
 		}
 	}
-	return nil
+	return r.drainAll(t)
 }
 
 // encodeAhead encodes the rows of entries, in order, while the ones before are written; nil for what does
@@ -352,12 +425,8 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 				return err
 			}
 		}
-		put, err := r.putting(t, e)
-		if err != nil {
-			return err
-		}
 		t.values = append(append(append(t.values[:0], key), t.schema.Values(key, e.row)...), doc)
-		if err := exec(put, t.values...); err != nil {
+		if err := r.putRow(t, e.inFile); err != nil {
 			return err
 		}
 		if t.schema.Links != nil {
@@ -373,9 +442,6 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 
 // writeLinks brings the links of one owner from what the file has to what they are.
 func (r *rows) writeLinks(t *table, key string, stored, links [][][]any) error {
-	if t.links == nil {
-		t.links = make([]link, len(t.schema.Linked))
-	}
 	for i, l := range t.schema.Linked {
 		had, has := nth(stored, i), nth(links, i)
 		if len(stored) > 0 && &stored[0] == &unknownLinks[0] {
@@ -393,16 +459,9 @@ func (r *rows) writeLinks(t *table, key string, stored, links [][][]any) error {
 				return err
 			}
 		}
-		put := t.links[i].put
-		if put == nil && len(has) > 0 {
-			var err error
-			if put, err = r.statement(&t.links[i].put, "INSERT OR REPLACE INTO "+l.Name+" VALUES ("+marks(1+len(l.Columns))+")"); err != nil {
-				return err
-			}
-		}
 		for _, row := range has {
 			t.values = append(append(t.values[:0], key), row...)
-			if err := exec(put, t.values...); err != nil {
+			if err := r.insert(&t.links[i].put, t.values...); err != nil {
 				return err
 			}
 		}
@@ -417,20 +476,16 @@ func nth(links [][][]any, i int) [][]any {
 	return nil
 }
 
-// putting is the statement that writes the row of e: a plain insert where the key is known to be new.
-func (r *rows) putting(t *table, e *entry) (*sqlite.Stmt, error) {
-	of := &t.put
-	if !e.inFile {
-		of = &t.add
+// putRow writes t.values: a plain insert where the key is known to be new.
+func (r *rows) putRow(t *table, inFile bool) error {
+	if !inFile {
+		return r.insert(&t.add, t.values...)
 	}
-	if *of != nil {
-		return *of, nil
+	put, err := r.statement(&t.put, upsert(t.schema))
+	if err != nil {
+		return err
 	}
-	sql := upsert(t.schema)
-	if !e.inFile {
-		sql, _, _ = strings.Cut(sql, " ON CONFLICT")
-	}
-	return r.statement(of, sql)
+	return exec(put, t.values...)
 }
 
 func upsert(s *projections.Schema) string {
@@ -450,6 +505,10 @@ func (r *rows) forget() {
 	for _, t := range r.tables {
 		t.young, t.old = make(map[string]*entry), nil
 		t.dirty, t.lastKnown = nil, false
+		t.add.drop()
+		for i := range t.links {
+			t.links[i].put.drop()
+		}
 	}
 	r.young = 0
 }
