@@ -16,13 +16,9 @@ import (
 
 // request is what is known of a request before its handler runs.
 type request struct {
-	id       string
-	key      domain.APIKey
-	ip       string
-	reason   string
-	dryRun   bool
-	overlay  *commands.Service // set while a dry run runs the handler
-	position string
+	id  string
+	key domain.APIKey
+	ip  string
 }
 
 type requestKey struct{}
