@@ -353,6 +353,9 @@ func (a *app) auditVerifyCmd() *cobra.Command {
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		l, err := openToRead(cmd.Context(), data)
+		if errors.Is(err, domain.ErrDamaged) { // so near the end that it does not even open
+			return errors.Join(a.printValue(map[string]any{"verified": false, "findings": []string{err.Error()}}), err)
+		}
 		if err != nil {
 			return err
 		}

@@ -122,7 +122,7 @@ func (e *engine) openLog(ctx context.Context) error {
 	case e.cfg.Store == "ledger":
 		l, err := ledger.Open(ctx, ledger.Options{Dir: e.cfg.Data})
 		if err != nil {
-			return fmt.Errorf("open the ledger: %w", err)
+			return damaged(fmt.Errorf("open the ledger: %w", err))
 		}
 		e.log, e.ledger = l, l
 	case strings.HasPrefix(e.cfg.Store, "esdb://"), strings.HasPrefix(e.cfg.Store, "esdb+discover://"):

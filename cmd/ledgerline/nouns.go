@@ -160,6 +160,9 @@ func (a *app) createCmd(n noun) *cobra.Command {
 	declare(cmd.Flags(), n.create)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		body := map[string]any{}
+		if n.name == "layer" {
+			body["settings"] = map[string]any{} // an empty layer is one to be filled later
+		}
 		if err := a.fill(body, cmd.Flags(), n.create); err != nil {
 			return err
 		}
