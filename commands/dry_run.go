@@ -302,9 +302,23 @@ func (v *overlayVault) Hash(ctx context.Context, subject domain.Subject, purpose
 	return h.Sum(nil), nil
 }
 
-func (v *overlayVault) Erase(_ context.Context, subject domain.Subject) error {
+// Erase makes what the subject sealed unreadable within the plan, also under its real key, which stays.
+func (v *overlayVault) Erase(ctx context.Context, subject domain.Subject) error {
+	p, err := v.passing(ctx, subject)
+	if err != nil {
+		if errors.Is(err, domain.ErrErased) {
+			return nil
+		}
+		return err
+	}
+	gone := &passingKey{erased: true}
+	if p != nil {
+		gone.id = p.id
+	} else if gone.id, _, err = v.Vault.Ensure(ctx, subject); err != nil && !errors.Is(err, domain.ErrErased) {
+		return err // it has a key: Ensure makes none
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.own[subject] = &passingKey{erased: true}
+	v.own[subject] = gone
 	return nil
 }
