@@ -121,12 +121,11 @@ func ListCodes(ctx context.Context, q Querier, f CodeFilter, p Page) (Listed[Cod
 
 // epochs notes the code epochs whose key is destroyed: one small row stands for all codes of a day.
 var epochs = &epochProjection{Schema{Name: "code_epochs", Columns: []string{"erased_at INTEGER"},
+	Encode: encoderOf[epoch](),
 	Decode: func([]byte) (any, error) { return new(epoch), nil },
 	Values: func(_ string, row any) []any { return []any{micros(row.(*epoch).at)} }}}
 
 type epoch struct{ at time.Time }
-
-func (*epoch) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 type epochProjection struct{ schema Schema }
 

@@ -70,6 +70,7 @@ var configs = &configProjection{Schema{
 	Columns: []string{"guest INTEGER NOT NULL", "revision INTEGER NOT NULL"},
 	Indexes: []string{"CREATE INDEX config_inputs_stream ON config_inputs (stream, owner, revision)"},
 	Linked:  []LinkSchema{{"config_inputs", []string{"stream TEXT NOT NULL", "revision INTEGER NOT NULL"}}},
+	Encode:  encoderOf[configDoc](),
 	Decode: func(doc []byte) (any, error) {
 		d := &configDoc{size: len(doc)}
 		return d, json.Unmarshal(doc, d)

@@ -19,8 +19,9 @@ type Schema struct {
 	Name    string
 	Columns []string // names and types, "tenant_id TEXT"; for documents without key and doc
 	Indexes []string // statements, run when a new generation's rows are in
-	// Decode, Values and Links serve document tables: the row from its JSON, the values of Columns, and
-	// for each of Linked its rows without the owner's key.
+	// Encode, Decode, Values and Links serve document tables: the row's JSON appended to a buffer, the row
+	// from its JSON, the values of Columns, and for each of Linked its rows without the owner's key.
+	Encode func(to []byte, row any) ([]byte, error)
 	Decode func(doc []byte) (any, error)
 	Values func(key string, row any) []any
 	// Size is about how many bytes of JSON the row has; it bounds what is kept in memory.
@@ -106,7 +107,7 @@ type noun[S domain.State[S]] struct {
 
 func newNoun[S domain.State[S]](category, table string, version int, columns []string, values func(key string, d *Doc[S]) []any, indexes ...string) *noun[S] {
 	n := &noun[S]{name: table, category: category, version: version}
-	n.schema = &Schema{Name: table, Columns: columns, Indexes: indexes,
+	n.schema = &Schema{Name: table, Columns: columns, Indexes: indexes, Encode: encoderOf[Doc[S]](),
 		Decode: func(doc []byte) (any, error) {
 			d := &Doc[S]{size: len(doc)}
 			return d, json.Unmarshal(doc, d)

@@ -1,7 +1,6 @@
 package views
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -114,7 +113,7 @@ type entry struct {
 	row    any
 	size   int
 	dirty  bool
-	doc    []byte    // the row encoded, about to be written
+	doc    string    // the row encoded, about to be written
 	stored [][][]any // the links in the file
 	inFile bool
 }
@@ -345,7 +344,7 @@ func (r *rows) writeAll(t *table, entries map[string]*entry) error {
 		}
 	}
 	slices.SortFunc(changed, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
-	docs, stop := encodeAhead(changed)
+	docs, stop := encodeAhead(t.schema, changed)
 	defer stop()
 	for _, e := range changed {
 		e.doc = <-docs
@@ -356,19 +355,23 @@ func (r *rows) writeAll(t *table, entries map[string]*entry) error {
 	return r.drainAll(t)
 }
 
-// encodeAhead encodes the rows of entries, in order, while the ones before are written; nil for what does
+// encodeAhead encodes the rows of entries, in order, while the ones before are written; empty for what does
 // not encode or has no row. stop ends it, and returns when no entry is read any more.
-func encodeAhead(entries []*entry) (docs <-chan []byte, stop func()) {
-	ahead, quit, done := make(chan []byte, 64), make(chan struct{}), make(chan struct{})
+func encodeAhead(s *projections.Schema, entries []*entry) (docs <-chan string, stop func()) {
+	ahead, quit, done := make(chan string, 64), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
+		var doc []byte
 		for _, e := range entries {
-			var doc []byte
+			doc = doc[:0]
 			if e.row != nil {
-				doc, _ = json.Marshal(e.row) // the write tells of an error
+				var err error
+				if doc, err = s.Encode(doc, e.row); err != nil {
+					doc = nil // the write tells
+				}
 			}
 			select {
-			case ahead <- doc:
+			case ahead <- string(doc):
 			case <-quit:
 				return
 			}
@@ -419,11 +422,12 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 		}
 	} else {
 		doc := e.doc
-		if e.doc = nil; doc == nil {
-			var err error
-			if doc, err = json.Marshal(e.row); err != nil {
+		if e.doc = ""; doc == "" {
+			encoded, err := t.schema.Encode(nil, e.row)
+			if err != nil {
 				return err
 			}
+			doc = string(encoded)
 		}
 		t.values = append(append(append(t.values[:0], key), t.schema.Values(key, e.row)...), doc)
 		if err := r.putRow(t, e.inFile); err != nil {

@@ -295,8 +295,6 @@ func bind(stmt *sqlite.Stmt, args []any) error {
 			stmt.BindNull(i + 1)
 		case string:
 			stmt.BindText(i+1, a)
-		case []byte:
-			stmt.BindText(i+1, string(a))
 		case int64:
 			stmt.BindInt64(i+1, a)
 		case int:
