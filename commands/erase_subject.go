@@ -21,6 +21,15 @@ func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, e
 	if !slices.Contains(erasable, stream.Category()) || domain.CheckID(stream.ID()) != nil {
 		return Outcome{}, &InvalidError{"subject", "must be user-, line-, device-, layer- or tenant- and an id"}
 	}
+	// The order is its tenant's business, and stands in its history.
+	tenant, err := s.Owner(ctx, stream)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if caller := CallerFrom(ctx); caller.TenantID == "" {
+		caller.TenantID = tenant
+		ctx = WithCaller(ctx, caller)
+	}
 	subjects := []domain.Subject{in.Subject}
 	if stream.Category() == "user" {
 		head, err := s.Log.Head(ctx)
