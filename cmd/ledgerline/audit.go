@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"zombiezen.com/go/sqlite"
 
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/views"
@@ -57,6 +58,9 @@ func openToRead(ctx context.Context, data string) (*ledger.Ledger, error) {
 		return nil, exitError{exitNotFound, fmt.Errorf("there is no ledger in %s (see --data)", data)}
 	}
 	l, err := ledger.Open(ctx, ledger.Options{Dir: data, ReadOnly: true})
+	if err != nil && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultReadOnly {
+		return nil, fmt.Errorf("%w; even a reader needs its index beside the ledger: copy the directory to where you may write", err)
+	}
 	return l, damaged(err)
 }
 
