@@ -2,6 +2,7 @@ package projections
 
 import (
 	"iter"
+	"slices"
 	"sync"
 
 	"ledgerline/domain"
@@ -27,6 +28,7 @@ type chunk struct {
 // nil at their end, after both goroutines have ended; stop must end events.
 func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, batch func([]Fact) error) error {
 	raw, decoded := make(chan domain.Recorded, 4*chunkEvents), make(chan chunk, chunksAhead)
+	spare := make(chan []Fact, chunksAhead) // to gather into again
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -50,7 +52,12 @@ func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, 
 	})
 	wg.Go(func() {
 		for {
-			c, open := gather(raw)
+			var into []Fact
+			select {
+			case into = <-spare:
+			default:
+			}
+			c, open := gather(raw, into)
 			if !open {
 				c.end, c.err = true, scanErr
 			}
@@ -64,32 +71,48 @@ func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, 
 			}
 		}
 	})
+	var all []Fact
 	for {
-		c := <-decoded
+		c, bytes := <-decoded, 0
+		all = all[:0]
 		// Take what else is there, unless that makes too big a transaction.
-		for more := true; more && !c.end && len(c.facts) < most && c.bytes < batchBytes; {
+		for more := true; more; {
+			all, bytes = append(all, c.facts...), bytes+c.bytes
+			reuse(spare, c.facts)
+			if c.end || len(all) >= most || bytes >= batchBytes {
+				break
+			}
 			select {
-			case next := <-decoded:
-				c.facts, c.bytes, c.end, c.err = append(c.facts, next.facts...), c.bytes+next.bytes, next.end, next.err
+			case c = <-decoded:
 			default:
 				more = false
 			}
 		}
-		for facts := c.facts; len(facts) > 0; {
-			n := min(len(facts), most)
-			if err := batch(facts[:n]); err != nil {
+		for facts := range slices.Chunk(all, most) {
+			if err := batch(facts); err != nil {
 				return err
 			}
-			facts = facts[n:]
 		}
+		clear(all)
 		if c.end {
 			return c.err
 		}
 	}
 }
 
-// gather waits for one event, takes what else has come, and decodes it all; open is false when no more come.
-func gather(raw <-chan domain.Recorded) (c chunk, open bool) {
+// reuse offers the facts' memory, without what the facts held on to.
+func reuse(spare chan<- []Fact, facts []Fact) {
+	clear(facts)
+	select {
+	case spare <- facts[:0]:
+	default:
+	}
+}
+
+// gather waits for one event, takes what else has come, and decodes it all, into the memory given; open is
+// false when no more come.
+func gather(raw <-chan domain.Recorded, into []Fact) (c chunk, open bool) {
+	c.facts = into
 	r, open := <-raw
 	for open {
 		c.facts, c.bytes = append(c.facts, NewFact(r)), c.bytes+len(r.Data)+len(r.Metadata)

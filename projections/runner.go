@@ -356,15 +356,19 @@ func (r *Runner) damaged() {
 
 // update folds what g does not hold yet of facts into it, in one transaction, and returns that part.
 func (r *Runner) update(ctx context.Context, g Generation, facts []Fact) ([]Fact, error) {
-	mark := g.Mark()
-	last := mark.Position
-	facts = slices.DeleteFunc(facts, func(f Fact) bool {
-		if !last.Before(f.Position) {
-			return true
+	before := g.Mark().Position
+	last, fresh := before, 0
+	for i := range facts {
+		if !last.Before(facts[i].Position) {
+			continue
 		}
-		last = f.Position
-		return false
-	})
+		last = facts[i].Position
+		if fresh != i {
+			facts[fresh] = facts[i]
+		}
+		fresh++
+	}
+	facts = facts[:fresh]
 	if len(facts) == 0 {
 		return nil, nil
 	}
@@ -376,9 +380,12 @@ func (r *Runner) update(ctx context.Context, g Generation, facts []Fact) ([]Fact
 					return Mark{}, fmt.Errorf("apply event %d of %s to %s: %w", f.Revision, f.Stream, p.Name(), err)
 				}
 			}
-			mark = Mark{Position: f.Position, Before: mark.Position, EventID: f.ID.String(), At: f.At}
 		}
-		return mark, nil
+		latest := &facts[len(facts)-1]
+		if len(facts) > 1 {
+			before = facts[len(facts)-2].Position
+		}
+		return Mark{Position: latest.Position, Before: before, EventID: latest.ID.String(), At: latest.At}, nil
 	})
 	if err != nil {
 		return nil, err
