@@ -21,6 +21,10 @@ func TestFamiliesAreRecognised(t *testing.T) {
 		{path: "0004f2aabbcc-phone.cfg", agent: "FileTransport PolycomSoundPointIP-SPIP_335-UA/3.2.1.0078", plugin: "polycom", model: "SPIP335", mac: "0004f2aabbcc", file: "0004f2aabbcc-phone.cfg"},
 		{path: "common.cfg", agent: "FileTransport PolycomVVX-VVX_411-UA/6.4.6.2453 (SN:64167f1a2b3c) Type/Application", plugin: "polycom", model: "VVX411", fw: "6.4.6.2453", mac: "64167f1a2b3c", file: "common.cfg"},
 		{path: "482567aabbcc-user.cfg", agent: "FileTransport PolyEdge-Edge_E350-UA/8.1.2.1234 Type/Application", plugin: "polycom", model: "Edge E350", fw: "8.1.2.1234", mac: "482567aabbcc", file: "482567aabbcc-user.cfg"},
+		{path: "1400E91BE241.cfg", agent: "Mitel6915 MAC:14-00-E9-1B-E2-41 V:6.4.0.140-SIP", plugin: "aastra-mitel", model: "6915", fw: "6.4.0.140", mac: "1400e91be241", file: "1400E91BE241.cfg"},
+		{path: "Aastra/aastra.cfg", agent: "Aastra6731i MAC:00-08-5D-23-74-29 V:3.2.0.70-SIP", plugin: "aastra-mitel", model: "6731i", fw: "3.2.0.70", mac: "00085d237429", file: "aastra.cfg"},
+		{path: "Aastra/6863i.cfg", agent: "Aastra57i MAC:00-08-5D-13-CA-05 V:3.0.1.2024-SIP", plugin: "aastra-mitel", model: "6757i", fw: "3.0.1.2024", mac: "00085d13ca05", file: "6863i.cfg"},
+		{path: "00085D237429.cfg", plugin: "aastra-mitel", mac: "00085d237429", file: "00085D237429.cfg"},
 		{path: "64167F1A2B3C.cfg", plugin: "polycom", mac: "64167f1a2b3c", file: "64167f1a2b3c.cfg"},
 	} {
 		got, ok := set.Recognize(commands.Asked{Path: c.path, UserAgent: c.agent})
@@ -30,7 +34,9 @@ func TestFamiliesAreRecognised(t *testing.T) {
 		}
 	}
 	for class, want := range map[string]commands.Recognition{
-		"Polycom-VVX400": {Plugin: "polycom", Vendor: "Polycom", Model: "VVX400"},
+		"AastraIPPhone6865i": {Plugin: "aastra-mitel", Vendor: "Aastra", Model: "6865i"},
+		"MitelIPPhone6930":   {Plugin: "aastra-mitel", Vendor: "Aastra", Model: "6930"},
+		"Polycom-VVX400":     {Plugin: "polycom", Vendor: "Polycom", Model: "VVX400"},
 	} {
 		if got, ok := set.RecognizeDHCP(class, ""); !ok || !cmp.Equal(want, got) {
 			t.Errorf("class %q is %+v %v", class, got, ok)

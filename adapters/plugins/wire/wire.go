@@ -31,6 +31,7 @@ var formats = map[string]format{
 	"yealink":      {flatten, parseYealink},
 	"yealink-boot": {flatten, parseYealinkBoot},
 	"xml":          {escapeXML, parseXML},
+	"aastra":       {flatten, parseAastra},
 
 	grandstreamBinary: {escapeXML, parseGrandstream},
 }
