@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"ledgerline/commands"
@@ -90,6 +91,22 @@ func (a *api) ownDevice(ctx context.Context, named, asOf string, may reach) (pro
 		return row, err
 	}
 	row, ok, err := projections.DeviceAt(a.Log.Read(ctx, row.ID.Stream(), 0), at)
+	if err != nil || !ok {
+		return row, orNotFound(err)
+	}
+	return row, errors.Join(mine(ctx, row.UserID), sees(ctx, row.TenantID))
+}
+
+// lifeOf reads the row of one life of a device, of which the caller must reach the tenant.
+func (a *api) lifeOf(ctx context.Context, named string, life int) (projections.Device, error) {
+	id := domain.DeviceID(named)
+	if mac, err := domain.ParseMAC(named); err == nil {
+		id = domain.DeviceID(mac)
+	}
+	if id, _ = id.Life(); life > 1 {
+		id += domain.DeviceID("." + strconv.Itoa(life))
+	}
+	row, ok, err := projections.DeviceLife(ctx, a.Views, id)
 	if err != nil || !ok {
 		return row, orNotFound(err)
 	}

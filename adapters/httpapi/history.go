@@ -155,8 +155,14 @@ func (a *api) history() {
 			return a.timeline(ctx, f, p)
 		})
 	}
-	read(a, op{"GET", "/devices/{id}/history", "device-history", "Everything that happened to it, also in a life that is over", readers, 0}, func(ctx context.Context, in *Past) (*page[event], error) {
+	read(a, op{"GET", "/devices/{id}/history", "device-history", "Everything that happened to it, also in a life that is over", readers, 0}, func(ctx context.Context, in *struct {
+		Past
+		Life int `query:"life" minimum:"0" maximum:"10000" doc:"1 for its first life, 2 for the one after its first deletion …; the present one when absent"`
+	}) (*page[event], error) {
 		row, err := a.ownDevice(ctx, in.ID, "", sees)
+		if in.Life > 0 {
+			row, err = a.lifeOf(ctx, in.ID, in.Life)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -73,6 +73,8 @@ type Options struct {
 	// ReadOnly opens an existing ledger without taking the lock: possible while a server runs. Subscribe
 	// then looks for news five times a second. Writes answer domain.ErrReadOnly.
 	ReadOnly bool
+	// Unchecked leaves the look at the last rows and the sample out: for Verify, which is to name every place.
+	Unchecked bool
 	// Clock is the time noted as the ledger's creation and in ledger.lock; time.Now if nil. It stamps no event.
 	Clock func() time.Time
 }

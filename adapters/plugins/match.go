@@ -207,6 +207,9 @@ func (p *Package) score(r commands.Recognition) int {
 	if r.Vendor == "" && r.Plugin == p.Name {
 		return scoreIncomplete
 	}
+	if r.Vendor == "" && slices.Contains(p.OUIs, r.MAC.OUI()) {
+		return scoreProbable // somebody typed its address in; what it is, it will say itself
+	}
 	if !strings.EqualFold(r.Vendor, p.Vendor) {
 		return 0
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +32,8 @@ func (a *app) auditCmd() *cobra.Command {
 }
 
 func (a *app) auditTimelineCmd() *cobra.Command {
-	return &cobra.Command{Use: "timeline NOUN-ID", Short: "Everything that happened to a device, user, line, layer, category, code or tenant", Args: cobra.ExactArgs(1),
+	var life int
+	cmd := &cobra.Command{Use: "timeline NOUN-ID", Short: "Everything that happened to a device, user, line, layer, category, code or tenant", Args: cobra.ExactArgs(1),
 		Long:    "The subject is a noun and an id (device-0015651a2b3c, code-…, tenant-…); a MAC address alone means the device.",
 		Example: "  ledgerline audit timeline 00:15:65:1a:2b:3c",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,20 +46,27 @@ func (a *app) auditTimelineCmd() *cobra.Command {
 			if !ok || id == "" {
 				return usageError("%q is not a MAC address, nor a noun, a dash and an id", args[0])
 			}
-			items, err := a.list(cmd.Context(), path+url.PathEscape(id)+"/history", nil, 0)
+			q := url.Values{}
+			if life > 0 && kind == "device" {
+				q.Set("life", strconv.Itoa(life))
+			}
+			items, err := a.list(cmd.Context(), path+url.PathEscape(id)+"/history", q, 0)
 			if err != nil {
 				return err
 			}
 			return a.printTimeline(items)
 		}}
+	cmd.Flags().IntVar(&life, "life", 0, "of a device: 1 for its first life, 2 for the one after its first deletion …; default the present one")
+	return cmd
 }
 
-// openToRead opens the ledger of a data directory beside a server that may be running.
-func openToRead(ctx context.Context, data string) (*ledger.Ledger, error) {
+// openToRead opens the ledger of a data directory beside a server that may be running; unchecked leaves the
+// look at its last rows to the caller.
+func openToRead(ctx context.Context, data string, unchecked bool) (*ledger.Ledger, error) {
 	if _, err := os.Stat(filepath.Join(data, "ledger.db")); errors.Is(err, fs.ErrNotExist) {
 		return nil, exitError{exitNotFound, fmt.Errorf("there is no ledger in %s (see --data)", data)}
 	}
-	l, err := ledger.Open(ctx, ledger.Options{Dir: data, ReadOnly: true})
+	l, err := ledger.Open(ctx, ledger.Options{Dir: data, ReadOnly: true, Unchecked: unchecked})
 	if err != nil && sqlite.ErrCode(err).ToPrimary() == sqlite.ResultReadOnly {
 		return nil, fmt.Errorf("%w; even a reader needs its index beside the ledger: copy the directory to where you may write", err)
 	}
@@ -86,7 +95,7 @@ func (a *app) auditReplayCmd() *cobra.Command {
 		if data == "" {
 			return a.replayFromServer(cmd, stream, from, last)
 		}
-		l, err := openToRead(cmd.Context(), data)
+		l, err := openToRead(cmd.Context(), data, false)
 		if err != nil {
 			return err
 		}
@@ -165,7 +174,7 @@ func (a *app) auditStateCmd() *cobra.Command {
 	cmd.Flags().StringVar(&asOf, "as-of", "", "time or position; default now")
 	cmd.Flags().StringVar(&out, "keep", "", "directory to keep the views in")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		l, err := openToRead(cmd.Context(), data)
+		l, err := openToRead(cmd.Context(), data, false)
 		if err != nil {
 			return err
 		}
@@ -356,8 +365,8 @@ func (a *app) auditVerifyCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "verify", Short: "Recompute the hash chain of the whole log and name every place that was changed", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		l, err := openToRead(cmd.Context(), data)
-		if errors.Is(err, domain.ErrDamaged) { // so near the end that it does not even open
+		l, err := openToRead(cmd.Context(), data, true)
+		if errors.Is(err, domain.ErrDamaged) { // so badly that it does not even open
 			return errors.Join(a.printValue(map[string]any{"verified": false, "findings": []string{err.Error()}}), err)
 		}
 		if err != nil {

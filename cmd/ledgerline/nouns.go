@@ -16,7 +16,7 @@ import (
 // field is one member of a request body, given by a flag of the same name with dashes.
 type field struct {
 	name string // JSON name
-	kind string // text, list, int, file (text from a file, "-" for standard input), settings
+	kind string // text, list, int, bool, file (text from a file, "-" for standard input), settings
 	help string
 }
 
@@ -248,6 +248,8 @@ func declare(fs *pflag.FlagSet, fields []field) {
 			fs.StringSlice(name, nil, f.help)
 		case "int":
 			fs.Int(name, 0, f.help)
+		case "bool":
+			fs.Bool(name, false, f.help)
 		case "file":
 			fs.String(name+"-file", "", f.help)
 		case "settings":
@@ -269,6 +271,10 @@ func (a *app) fill(body map[string]any, fs *pflag.FlagSet, fields []field) error
 			if fs.Changed(name) {
 				v, _ := fs.GetStringSlice(name)
 				body[f.name] = v
+			}
+		case "bool":
+			if v, _ := fs.GetBool(name); v {
+				body[f.name] = true
 			}
 		case "int":
 			if fs.Changed(name) {
@@ -430,7 +436,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			[]field{{"key", "file", "file with the key, - for standard input"}}, below("/provisioning-key"))}
 	case "code":
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
-			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}}, func([]string) string { return "/codes/redeem" })}
+			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}
 	case "line":
 		return []*cobra.Command{post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"})}
 	case "device":

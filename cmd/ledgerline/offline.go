@@ -112,7 +112,7 @@ resurrects what is erased later: keep backups of it for at most 30 days; restore
 
 func backup(ctx context.Context, data, out string) (manifest, error) {
 	m := manifest{Format: 1, MadeAt: time.Now().UTC(), Files: map[string]string{}}
-	l, err := openToRead(ctx, data)
+	l, err := openToRead(ctx, data, false)
 	if err != nil {
 		return m, err
 	}
