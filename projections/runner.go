@@ -22,7 +22,8 @@ type Options struct {
 	Now         func() time.Time // the lag is measured with it
 	// Batch is the most events one transaction holds; 0 means 4096.
 	Batch int
-	// OnChange, if set, is told of every commit that readers can see, in order, from the runner's goroutine:
+	// OnChange, if set, is told of every commit that readers can see, in order and before WaitFor returns for
+	// it, so that what is kept in memory is never older than a position waited for; from the runner's goroutine:
 	// it must be quick.
 	OnChange func(Change)
 }
@@ -266,8 +267,8 @@ func (r *Runner) serve(ctx context.Context, g Generation) error {
 		return fmt.Errorf("load the heads of shared inputs: %w", err)
 	}
 	r.live = g
-	r.advance(g.Mark())
 	r.changed(Change{Position: g.Mark().Position, All: true})
+	r.advance(g.Mark())
 	return nil
 }
 
@@ -332,10 +333,10 @@ func (r *Runner) follow(ctx context.Context) error {
 			return err
 		}
 		r.fresh.note(facts)
-		r.advance(r.live.Mark())
 		if r.opts.OnChange != nil {
 			r.changed(Change{Position: r.live.Mark().Position, Streams: streams(facts)})
 		}
+		r.advance(r.live.Mark())
 		return nil
 	})
 }
