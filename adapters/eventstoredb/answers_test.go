@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -200,5 +201,24 @@ func TestReadAllEndsAtTheHead(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[device-1 device-2 device-3]" || !errors.Is(last, ErrUnavailable) {
 		t.Fatalf("the subscription shows %v and ends with %v", got, last)
+	}
+}
+
+// TestMessagesTheClientDoesNotKnow is K8 from the wire: the client panics in its receive, we get an error.
+func TestMessagesTheClientDoesNotKnow(t *testing.T) {
+	s := over(t, &scripted{readAnswer: func(_ *streams.ReadReq, out streams.Streams_ReadServer) error {
+		if err := out.Send(wireEvent("device-1", 0, 100)); err != nil {
+			return err
+		}
+		return out.Send(&streams.ReadResp{Content: &streams.ReadResp_FirstStreamPosition{FirstStreamPosition: 0}})
+	}})
+	events, last := 0, error(nil)
+	for _, err := range s.Read(t.Context(), "device-1", 0) {
+		if last = err; err == nil {
+			events++
+		}
+	}
+	if events != 1 || last == nil || !strings.Contains(last.Error(), "panicked") {
+		t.Fatalf("%d events, then %v", events, last)
 	}
 }

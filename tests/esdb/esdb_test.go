@@ -37,47 +37,35 @@ func up(t *testing.T, o esdbserver.Options) *node {
 }
 
 // start opens the ledger and listens, again on the same port after a stop.
-func (n *node) start() {
+func (n *node) start() { n.startOver(func(l commands.Log) commands.Log { return l }) }
+
+// startOver is start with something between the ledger and its face.
+func (n *node) startOver(between func(commands.Log) commands.Log) {
 	n.t.Helper()
 	l, err := ledger.Open(context.Background(), ledger.Options{Dir: n.dir})
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.ledger = l
-	end := serve(n.t, n, l)
-	n.stop = func() {
-		end()
-		if err := l.Close(); err != nil {
-			n.t.Error(err)
-		}
-		n.stop = func() {}
-	}
-}
-
-// serve shows a log on the node's address.
-func serve(t *testing.T, n *node, log commands.Log) (end func()) {
-	t.Helper()
-	if n.options.Log == nil {
-		n.options.Log = log
-		defer func() { n.options.Log = nil }()
-	}
-	server, err := esdbserver.New(context.Background(), n.options)
+	o := n.options
+	o.Log = between(l)
+	server, err := esdbserver.New(context.Background(), o)
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", n.address)
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	n.address = listener.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	return func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
+	n.stop = func() {
+		n.stop = func() {}
+		for _, err := range []error{server.Close(), <-served, l.Close()} {
+			if err != nil {
+				n.t.Error(err)
+			}
 		}
 	}
 }

@@ -693,7 +693,9 @@ func TestBatchAppend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(id uuid.UUID) *shared.UUID { return &shared.UUID{Value: &shared.UUID_String_{String_: id.String()}} }
+	id := func(id uuid.UUID) *shared.UUID {
+		return &shared.UUID{Value: &shared.UUID_String_{String_: id.String()}}
+	}
 	send := func(correlation uuid.UUID, final bool, options *streams.BatchAppendReq_Options, data ...string) {
 		t.Helper()
 		m := &streams.BatchAppendReq{CorrelationId: id(correlation), Options: options, IsFinal: final}

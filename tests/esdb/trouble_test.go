@@ -1,0 +1,358 @@
+package esdb
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"iter"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/net/http2"
+
+	"ledgerline/adapters/esdbserver"
+	"ledgerline/adapters/eventstoredb"
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+func newEvent() []domain.NewEvent {
+	return []domain.NewEvent{{ID: uuid.Must(uuid.NewV7()), Type: "device.assigned", Data: []byte(`{}`)}}
+}
+
+// TestServerAbsentAtStart is K1: who waits for the server gets in once it is there.
+func TestServerAbsentAtStart(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, options: esdbserver.Options{Write: true}, dir: t.TempDir(), address: listener.Addr().String()}
+	opened := make(chan error, 1)
+	go func() {
+		_, err := n.open(t)
+		opened <- err
+	}()
+	conn, err := listener.Accept() // it knocks, and nobody is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Close(), listener.Close()
+	n.start()
+	t.Cleanup(func() { n.stop() })
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestartsInMidFlight is K2: the server and its log go away four times under eight writers; each
+// repeats with the same ids what it has no answer for. Nothing acknowledged is lost, nothing is doubled.
+func TestRestartsInMidFlight(t *testing.T) {
+	const writers, each, restarts = 8, 60, 4
+	n := up(t, esdbserver.Options{})
+	s := n.store(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	var acknowledged atomic.Int32
+	progress := make(chan struct{}, writers*each)
+	written := make([][]uuid.UUID, writers)
+	stream := func(w int) domain.StreamID { return domain.Stream("device", fmt.Sprint(w)) }
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				events := newEvent()
+				for {
+					_, err := s.Append(ctx, stream(w), domain.Revision(i-1), events)
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, domain.ErrOutcomeUnknown) || ctx.Err() != nil {
+						t.Errorf("writer %d, event %d: %v", w, i, err)
+						return
+					}
+				}
+				written[w] = append(written[w], events[0].ID)
+				acknowledged.Add(1)
+				progress <- struct{}{}
+			}
+		})
+	}
+	for r := range restarts {
+		for range writers * each / (restarts + 1) {
+			select {
+			case <-progress:
+			case <-ctx.Done():
+				t.Fatalf("%d events after %d restarts", acknowledged.Load(), r)
+			}
+		}
+		n.stop()
+		n.start()
+	}
+	wg.Wait()
+	for w := range writers {
+		i := 0
+		for r, err := range n.ledger.Read(ctx, stream(w), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i >= len(written[w]) || r.ID != written[w][i] {
+				t.Fatalf("writer %d: revision %d is not what was acknowledged", w, i)
+			}
+			i++
+		}
+		if i != each {
+			t.Errorf("writer %d: %d events, want %d", w, i, each)
+		}
+	}
+}
+
+// frozen is a log that answers nothing while it is shut.
+type frozen struct {
+	commands.Log
+	shut chan struct{} // closed: open again
+	on   atomic.Bool
+}
+
+func (f *frozen) wait() {
+	if f.on.Load() {
+		<-f.shut
+	}
+}
+
+func (f *frozen) Append(ctx context.Context, s domain.StreamID, r domain.Revision, e []domain.NewEvent) (domain.Position, error) {
+	f.wait()
+	return f.Log.Append(ctx, s, r, e)
+}
+
+func (f *frozen) Read(ctx context.Context, s domain.StreamID, r domain.Revision) iter.Seq2[domain.Recorded, error] {
+	f.wait()
+	return f.Log.Read(ctx, s, r)
+}
+
+func (f *frozen) ReadAll(ctx context.Context, p domain.Position) iter.Seq2[domain.Recorded, error] {
+	f.wait()
+	return f.Log.ReadAll(ctx, p)
+}
+
+func (f *frozen) Head(ctx context.Context) (domain.Position, error) {
+	f.wait()
+	return f.Log.Head(ctx)
+}
+
+// TestNoCallOutlivesItsContext is K4 with a server that has taken the call and does not answer, and with
+// one that has gone in the meantime: 160 callers, none stays more than 100 ms longer than its context. And
+// K3: when it is back, so are they.
+func TestNoCallOutlivesItsContext(t *testing.T) {
+	for _, kind := range []string{"a server that does not answer", "a server that has gone"} {
+		t.Run(kind, func(t *testing.T) {
+			n := up(t, esdbserver.Options{})
+			s := n.store(t)
+			n.stop()
+			if kind == "a server that does not answer" {
+				f := &frozen{shut: make(chan struct{})}
+				n.startOver(func(l commands.Log) commands.Log { f.Log = l; return f })
+				if _, err := s.Head(t.Context()); err != nil && !errors.Is(err, eventstoredb.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				f.on.Store(true)
+				defer close(f.shut)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+			defer cancel()
+			over := make(chan time.Time, 1)
+			go func() {
+				<-ctx.Done()
+				over <- time.Now() // when a bystander sees it, on this machine under this load
+			}()
+			type end struct {
+				what string
+				err  error
+				at   time.Time
+			}
+			ends := make(chan end, 160)
+			for i := range 40 {
+				for what, do := range map[string]func() error{
+					"append": func() error {
+						_, err := s.Append(ctx, domain.Stream("device", fmt.Sprint(i)), domain.NoStream, newEvent())
+						return err
+					},
+					"head": func() error { _, err := s.Head(ctx); return err },
+					"read": func() error {
+						for _, err := range s.Read(ctx, "device-1", 0) {
+							return err
+						}
+						return nil
+					},
+					"subscribe": func() error {
+						for _, err := range s.Subscribe(ctx, domain.Position{}) {
+							return err
+						}
+						return nil
+					},
+				} {
+					go func() {
+						err := do()
+						ends <- end{what, err, time.Now()}
+					}()
+				}
+			}
+			deadline := <-over
+			for range cap(ends) {
+				select {
+				case e := <-ends:
+					if late := e.at.Sub(deadline); late > 100*time.Millisecond {
+						t.Errorf("%s stayed %s too long", e.what, late)
+					}
+					if !errors.Is(e.err, context.DeadlineExceeded) && !errors.Is(e.err, eventstoredb.ErrUnavailable) {
+						t.Errorf("%s ended with %v", e.what, e.err)
+					}
+				case <-time.After(patience):
+					t.Fatal("a call hangs")
+				}
+			}
+			if kind != "a server that has gone" {
+				return
+			}
+			n.start()
+			ctx, cancel = context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			events := newEvent()
+			for {
+				_, err := s.Append(ctx, "device-after", domain.NoStream, events)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, domain.ErrOutcomeUnknown) || ctx.Err() != nil {
+					t.Fatalf("the server is back: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestUsers is K5: over TLS the right password opens, a wrong one or none does not, and discovery needs
+// none. Credentials without TLS are refused on the server's side too.
+func TestUsers(t *testing.T) {
+	const password = "gh-7Rk2-secret"
+	if _, err := esdbserver.New(t.Context(), esdbserver.Options{Users: []esdbserver.User{{Name: "audit", Password: password}}}); !errors.Is(err, esdbserver.ErrInsecure) {
+		t.Errorf("users without TLS: %v", err)
+	}
+	certificate, file := certify(t)
+	n := up(t, esdbserver.Options{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+		Users: []esdbserver.User{{Name: "audit", Password: password}, {Name: "engine", Password: "other"}}})
+	for _, c := range []struct {
+		user, password string
+		want           error
+	}{
+		{"audit", password, nil},
+		{"engine", "other", nil},
+		{"audit", "other", eventstoredb.ErrDenied},
+		{"nobody", password, eventstoredb.ErrDenied},
+		{"audit", "", eventstoredb.ErrDenied},
+		{"", "", eventstoredb.ErrDenied},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		s, err := eventstoredb.Open(ctx, "esdb://"+n.address+"?tlsCAFile="+file, eventstoredb.Credentials{User: c.user, Password: c.password})
+		if !errors.Is(err, c.want) || err != nil && (ctx.Err() != nil || strings.Contains(err.Error(), password)) {
+			t.Errorf("%s: %v, want %v", c.user, err, c.want)
+		}
+		if err == nil {
+			if _, err := s.Append(ctx, domain.Stream("device", c.user), domain.NoStream, newEvent()); err != nil {
+				t.Errorf("%s appends: %v", c.user, err)
+			}
+			_ = s.Close()
+		}
+		cancel()
+	}
+}
+
+// certify makes a certificate for the loopback address and a file that trusts it.
+func certify(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+}
+
+// TestIdlePings: a client that pings an idle connection at the rate the policy allows is not cut off. The
+// stock policy of gRPC does so at the fourth.
+func TestIdlePings(t *testing.T) {
+	t.Parallel()
+	n := up(t, esdbserver.Options{})
+	conn, err := net.Dial("tcp", n.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
+		t.Fatal(err)
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	const pings = 5
+	acks := make(chan error, pings)
+	go func() {
+		for {
+			f, err := framer.ReadFrame()
+			if err != nil {
+				acks <- err
+				return
+			}
+			switch f := f.(type) {
+			case *http2.GoAwayFrame:
+				acks <- fmt.Errorf("cut off: %s %s", f.ErrCode, f.DebugData())
+				return
+			case *http2.PingFrame:
+				if f.IsAck() {
+					acks <- nil
+				}
+			}
+		}
+	}()
+	tick := time.NewTicker(5100 * time.Millisecond)
+	defer tick.Stop()
+	for i := range pings {
+		if err := framer.WritePing(false, [8]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-acks:
+			if err != nil {
+				t.Fatalf("after %d pings: %v", i, err)
+			}
+		case <-time.After(patience):
+			t.Fatal("no answer")
+		}
+		if i < pings-1 {
+			<-tick.C
+		}
+	}
+}
