@@ -25,6 +25,9 @@ func TestFamiliesAreRecognised(t *testing.T) {
 		{path: "Aastra/aastra.cfg", agent: "Aastra6731i MAC:00-08-5D-23-74-29 V:3.2.0.70-SIP", plugin: "aastra-mitel", model: "6731i", fw: "3.2.0.70", mac: "00085d237429", file: "aastra.cfg"},
 		{path: "Aastra/6863i.cfg", agent: "Aastra57i MAC:00-08-5D-13-CA-05 V:3.0.1.2024-SIP", plugin: "aastra-mitel", model: "6757i", fw: "3.0.1.2024", mac: "00085d13ca05", file: "6863i.cfg"},
 		{path: "00085D237429.cfg", plugin: "aastra-mitel", mac: "00085d237429", file: "00085D237429.cfg"},
+		{path: "Fanvil/0c383e112233.cfg", agent: "Fanvil X6U Pro 2.12.16.17 0c383e112233", plugin: "fanvil", model: "X6U-Pro", fw: "2.12.16.17", mac: "0c383e112233", file: "0c383e112233.cfg"},
+		{path: "f0X3sghw1.100.cfg", agent: "Fanvil X3SG 2.4.12 00a859aabbcc", plugin: "fanvil", model: "X3SG", fw: "2.4.12", mac: "00a859aabbcc", file: "f0X3sghw1.100.cfg"},
+		{path: "Fanvil/F0V0V6400000.cfg", plugin: "fanvil", model: "V64", file: "F0V0V6400000.cfg"},
 		{path: "64167F1A2B3C.cfg", plugin: "polycom", mac: "64167f1a2b3c", file: "64167f1a2b3c.cfg"},
 	} {
 		got, ok := set.Recognize(commands.Asked{Path: c.path, UserAgent: c.agent})
