@@ -18,9 +18,11 @@ import (
 // fill half the budget the old go and the young grow old. So rows in steady use stay, at no cost per use.
 type rows struct {
 	conn   *sqlite.Conn
-	budget int  // bytes of documents kept
-	young  int  // bytes of the young
-	fresh  bool // the file is under construction: a key never written is not in it
+	budget int        // bytes of documents kept
+	young  int        // bytes of the young
+	fresh  bool       // the file is under construction: a key never written is not in it
+	busy   chan error // tells the result of an append running beside; nil when none is, and conn is ours
+	spare  []any      // what that append wrote from, to gather in again
 	tables map[*projections.Schema]*table
 }
 
@@ -45,8 +47,12 @@ type link struct {
 	del *sqlite.Stmt
 }
 
-// rowsAtOnce is how many rows one statement inserts: beyond this the cost of a row hardly falls.
-const rowsAtOnce = 32
+// rowsAtOnce is how many rows one statement inserts: beyond this the cost of a row hardly falls. rowsBeside
+// is how many appended ones are written beside the folding of the next, of a file under construction.
+const (
+	rowsAtOnce = 32
+	rowsBeside = 32 * rowsAtOnce
+)
 
 // inserts gathers new rows of one table, to be written by few statements. They are in the file after drain.
 type inserts struct {
@@ -58,17 +64,11 @@ type inserts struct {
 
 // insert gathers one row, and writes when there are enough.
 func (r *rows) insert(in *inserts, values ...any) error {
-	in.values, in.columns = append(in.values, values...), len(values)
+	in.values = append(in.values, values...)
 	if len(in.values) < rowsAtOnce*in.columns {
 		return nil
 	}
-	row := "(" + marks(in.columns) + ")"
-	many, err := r.statement(&in.many, in.into+row+strings.Repeat(","+row, rowsAtOnce-1))
-	if err != nil {
-		return err
-	}
-	defer in.drop()
-	return exec(many, in.values...)
+	return r.drain(in)
 }
 
 // drain writes what is gathered.
@@ -76,17 +76,68 @@ func (r *rows) drain(in *inserts) error {
 	if len(in.values) == 0 {
 		return nil
 	}
+	defer in.drop()
+	return r.insertRows(in, in.values)
+}
+
+func (r *rows) insertRows(in *inserts, values []any) error {
+	for rows := range slices.Chunk(values, rowsAtOnce*in.columns) {
+		if len(rows) < rowsAtOnce*in.columns {
+			return r.insertEach(in, rows)
+		}
+		row := "(" + marks(in.columns) + ")"
+		many, err := r.statement(&in.many, in.into+row+strings.Repeat(","+row, rowsAtOnce-1))
+		if err != nil {
+			return err
+		}
+		if err := exec(many, rows...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rows) insertEach(in *inserts, values []any) error {
 	one, err := r.statement(&in.one, in.into+"("+marks(in.columns)+")")
 	if err != nil {
 		return err
 	}
-	defer in.drop()
-	for row := range slices.Chunk(in.values, in.columns) {
+	for row := range slices.Chunk(values, in.columns) {
 		if err := exec(one, row...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// insertBeside is insert that writes many rows at once, in a goroutine of their own: until settle nothing
+// else may use the connection.
+func (r *rows) insertBeside(in *inserts, values ...any) error {
+	in.values = append(in.values, values...)
+	if len(in.values) < rowsBeside*in.columns {
+		return nil
+	}
+	if err := r.settle(); err != nil {
+		return err
+	}
+	gathered, busy := in.values, make(chan error, 1)
+	in.values, r.spare, r.busy = r.spare, gathered[:0], busy
+	go func() {
+		err := r.insertRows(in, gathered)
+		clear(gathered)
+		busy <- err
+	}()
+	return nil
+}
+
+// settle waits for an append running beside, and tells its error.
+func (r *rows) settle() error {
+	if r.busy == nil {
+		return nil
+	}
+	err := <-r.busy
+	r.busy = nil
+	return err
 }
 
 // drop forgets what is gathered.
@@ -124,9 +175,13 @@ func newRows(conn *sqlite.Conn, p projections.Plan, budget int, fresh bool) *row
 	r := &rows{conn: conn, budget: budget, fresh: fresh, tables: make(map[*projections.Schema]*table, len(p.Tables))}
 	for _, s := range p.Tables {
 		t := &table{schema: s, young: make(map[string]*entry), written: make(map[uint64]struct{}), seed: maphash.MakeSeed(), links: make([]link, len(s.Linked))}
-		t.add.into = "INSERT INTO " + s.Name + " VALUES "
+		t.add.into, t.add.columns = "INSERT INTO "+s.Name+" VALUES ", len(s.Columns)
+		if s.Decode != nil {
+			t.add.columns += 2 // key, doc
+		}
 		for i, l := range s.Linked {
-			t.links[i].put.into = "INSERT OR REPLACE INTO " + l.Name + " VALUES "
+			put := &t.links[i].put
+			put.into, put.columns = "INSERT OR REPLACE INTO "+l.Name+" VALUES ", 1+len(l.Columns) // owner
 		}
 		r.tables[s] = t
 	}
@@ -147,6 +202,7 @@ func (r *rows) statement(of **sqlite.Stmt, sql string) (*sqlite.Stmt, error) {
 
 // finalize lets go of the statements, before the connection closes.
 func (r *rows) finalize() {
+	_ = r.settle() // flush has told, or nobody wants these rows
 	for _, t := range r.tables {
 		all := []**sqlite.Stmt{&t.get, &t.put, &t.del, &t.last, &t.add.one, &t.add.many}
 		for i := range t.links {
@@ -216,6 +272,9 @@ func (r *rows) keep(t *table, e *entry) {
 }
 
 func (r *rows) read(t *table, e *entry) error {
+	if err := r.settle(); err != nil {
+		return err
+	}
 	get, err := r.statement(&t.get, "SELECT doc FROM "+t.schema.Name+" WHERE key = ?")
 	if err != nil {
 		return err
@@ -273,7 +332,11 @@ var unknownLinks = [][][]any{{{"?"}}}
 
 func (r *rows) Append(s *projections.Schema, values ...any) error {
 	t := r.tables[s]
-	if err := r.insert(&t.add, values...); err != nil {
+	insert := r.insert
+	if r.fresh {
+		insert = r.insertBeside
+	}
+	if err := insert(&t.add, values...); err != nil {
 		return fmt.Errorf("append to %s: %w", s.Name, err)
 	}
 	if t.lastKnown {
@@ -288,7 +351,7 @@ func (r *rows) Last(s *projections.Schema, column string) (key, value int64, err
 	if t.lastKnown {
 		return t.lastKey, t.lastValue, nil
 	}
-	if err := r.drain(&t.add); err != nil {
+	if err := errors.Join(r.settle(), r.drain(&t.add)); err != nil {
 		return 0, 0, fmt.Errorf("append to %s: %w", s.Name, err)
 	}
 	first, _, _ := strings.Cut(s.Columns[0], " ")
@@ -316,6 +379,9 @@ func (r *rows) Last(s *projections.Schema, column string) (key, value int64, err
 
 // flush writes every changed row.
 func (r *rows) flush() error {
+	if err := r.settle(); err != nil {
+		return err
+	}
 	for _, t := range r.tables {
 		for _, e := range t.dirty {
 			if err := r.write(t, e); err != nil {
@@ -384,6 +450,9 @@ func encodeAhead(s *projections.Schema, entries []*entry) (docs <-chan string, s
 func (r *rows) age() error {
 	if r.young <= r.budget/2 {
 		return nil
+	}
+	if err := r.settle(); err != nil {
+		return err
 	}
 	for _, t := range r.tables {
 		if r.fresh {
@@ -506,6 +575,7 @@ func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",
 
 // forget drops everything kept: after a failed batch the rows in memory are not those of the file.
 func (r *rows) forget() {
+	_ = r.settle() // nothing of it is kept
 	for _, t := range r.tables {
 		t.young, t.old = make(map[string]*entry), nil
 		t.dirty, t.lastKnown = nil, false
