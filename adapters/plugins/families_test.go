@@ -28,6 +28,9 @@ func TestFamiliesAreRecognised(t *testing.T) {
 		{path: "Fanvil/0c383e112233.cfg", agent: "Fanvil X6U Pro 2.12.16.17 0c383e112233", plugin: "fanvil", model: "X6U-Pro", fw: "2.12.16.17", mac: "0c383e112233", file: "0c383e112233.cfg"},
 		{path: "f0X3sghw1.100.cfg", agent: "Fanvil X3SG 2.4.12 00a859aabbcc", plugin: "fanvil", model: "X3SG", fw: "2.4.12", mac: "00a859aabbcc", file: "f0X3sghw1.100.cfg"},
 		{path: "Fanvil/F0V0V6400000.cfg", plugin: "fanvil", model: "V64", file: "F0V0V6400000.cfg"},
+		{path: "cfg001fc11c22a9.xml", agent: "Htek UC903 2.0.4.2 00:1f:c1:1c:22:a9", plugin: "htek", model: "UC903", fw: "2.0.4.2", mac: "001fc11c22a9", file: "cfg001fc11c22a9.xml"},
+		{path: "cfg0010.xml", plugin: "htek", model: "UC926", file: "cfg0010.xml"},
+		{path: "cfg001FC11C22A9.cfg", plugin: "htek", mac: "001fc11c22a9", file: "cfg001fc11c22a9.xml"},
 		{path: "64167F1A2B3C.cfg", plugin: "polycom", mac: "64167f1a2b3c", file: "64167f1a2b3c.cfg"},
 	} {
 		got, ok := set.Recognize(commands.Asked{Path: c.path, UserAgent: c.agent})
