@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -220,5 +221,36 @@ func TestMessagesTheClientDoesNotKnow(t *testing.T) {
 	}
 	if events != 1 || last == nil || !strings.Contains(last.Error(), "panicked") {
 		t.Fatalf("%d events, then %v", events, last)
+	}
+}
+
+// TestDroppedReads: a read goes on behind what it has shown, as long as each attempt shows something, and
+// gives up after a few that do not.
+func TestDroppedReads(t *testing.T) {
+	var from []uint64
+	s := over(t, &scripted{readAnswer: func(req *streams.ReadReq, out streams.Streams_ReadServer) error {
+		at := req.Options.GetStream().GetRevision()
+		if from = append(from, at); at < 6 {
+			for i := range uint64(2) {
+				if err := out.Send(wireEvent("device-1", at+i, 100+at+i)); err != nil {
+					return err
+				}
+			}
+		}
+		return status.Error(codes.Unavailable, "leader change")
+	}})
+	var got []domain.Revision
+	var last error
+	for r, err := range s.Read(t.Context(), "device-1", 0) {
+		if last = err; err == nil {
+			got = append(got, r.Revision)
+		}
+	}
+	if fmt.Sprint(got) != "[0 1 2 3 4 5]" || !errors.Is(last, ErrUnavailable) {
+		t.Errorf("read %v, then %v", got, last)
+	}
+	// The fourth asks first, and is one of the attempts that show nothing.
+	if want := fmt.Sprint(append([]uint64{0, 2, 4, 6}, slices.Repeat([]uint64{6}, attempts-2)...)); fmt.Sprint(from) != want {
+		t.Errorf("asked from %v, want %s", from, want)
 	}
 }

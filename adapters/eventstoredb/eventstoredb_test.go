@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
+	"github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/testcontainers/testcontainers-go"
@@ -266,15 +267,17 @@ func TestPanicsBecomeErrors(t *testing.T) {
 	}
 }
 
-// TestADeadClientIsReplaced: after the client has closed itself the next call has a new one.
+// TestADeadClientIsReplaced: a client that has closed itself for good is replaced by the call that finds out.
 func TestADeadClientIsReplaced(t *testing.T) {
-	s := lone(t, "127.0.0.1:1")
+	s := over(t, &scripted{readAnswer: func(_ *streams.ReadReq, out streams.Streams_ReadServer) error {
+		return out.Send(wireEvent("device-1", 0, 100))
+	}})
 	old := s.current()
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Head(t.Context()); !errors.Is(err, ErrUnavailable) {
-		t.Fatalf("head over a closed client: %v", err)
+	if head, err := s.Head(t.Context()); err != nil || head != domain.At(100) {
+		t.Fatalf("head over a closed client: %s, %v", head, err)
 	}
 	if s.current() == old {
 		t.Fatal("the dead client is still there")

@@ -29,7 +29,7 @@ const (
 
 // LoadReactor implements commands.ReactorStore.
 func (s *Store) LoadReactor(ctx context.Context, name string) (state commands.ReactorState, found bool, err error) {
-	data, err := call(ctx, s, func(ctx context.Context, c *esdb.Client) (data []byte, err error) {
+	data, err := repeated(ctx, s, func(ctx context.Context, c *esdb.Client) (data []byte, err error) {
 		list, err := c.ReadStream(ctx, reactorPrefix+name, esdb.ReadStreamOptions{Direction: esdb.Backwards, From: esdb.End{}}, 1)
 		if err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (s *Store) bound(ctx context.Context, name string) error {
 	if done {
 		return nil
 	}
-	_, err := call(ctx, s, func(ctx context.Context, c *esdb.Client) (*esdb.WriteResult, error) {
+	_, err := repeated(ctx, s, func(ctx context.Context, c *esdb.Client) (*esdb.WriteResult, error) {
 		var m esdb.StreamMetadata
 		m.SetMaxCount(savedAtMost)
 		return c.SetStreamMetadata(ctx, reactorPrefix+name, esdb.AppendToStreamOptions{ExpectedRevision: esdb.NoStream{}}, m)

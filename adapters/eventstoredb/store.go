@@ -13,6 +13,8 @@
 // shown by ReadAll, Subscribe and Head. That an id is unique in its stream is checked by the server only
 // where it recognises a repetition: writers give out UUIDs.
 //
+// A read the server drops goes on behind what it has shown, and gives up after a few attempts without news.
+//
 // Not here: resubscribing after a drop (the caller does, from its last position), persistent
 // subscriptions, stream deletion.
 package eventstoredb
@@ -53,7 +55,7 @@ const (
 	discoverAttempts = 1000 // giving up kills the client; about 100 ms each
 	maxCalls         = 1024 // running calls and subscriptions, those left behind included
 	checkpointEvery  = 500  // windows of 32 events the server looks through without a sign of life
-	attempts         = 4    // of an append whose repetition is safe
+	attempts         = 4    // of what may be repeated: reads, and appends whose repetition is safe
 	ahead            = 64   // events received and not yet looked at, of one read
 )
 
@@ -154,16 +156,69 @@ func (s *Store) append(ctx context.Context, stream domain.StreamID, expected dom
 		if err = unsettled(err); !errors.Is(err, domain.ErrOutcomeUnknown) || !again || attempt == attempts || ctx.Err() != nil {
 			return domain.Position{}, err
 		}
-		select {
-		case <-time.After(50 * time.Millisecond << attempt):
-		case <-ctx.Done():
+		if !pause(ctx, attempt) {
 			return domain.Position{}, err
 		}
 	}
 }
 
-// Read implements commands.Log.
+// pause waits before the next attempt; false when ctx ends first.
+func pause(ctx context.Context, attempt int) bool {
+	select {
+	case <-time.After(50 * time.Millisecond << attempt):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// steady yields what open yields, and opens again where the server went away in between; shown tells how
+// far the reading has come. Every event shown makes the attempts count anew.
+func steady(ctx context.Context, open func() iter.Seq2[domain.Recorded, error], shown func(domain.Recorded)) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		for attempt := 1; ; attempt++ {
+			var dropped error
+			for r, err := range open() {
+				if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+					dropped = err
+					break
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+				shown(r)
+				attempt = 0
+			}
+			if dropped == nil {
+				return
+			}
+			if attempt = max(attempt, 1); attempt >= attempts || !pause(ctx, attempt) {
+				yield(domain.Recorded{}, dropped)
+				return
+			}
+		}
+	}
+}
+
+// repeated is call for what changes nothing, or the same twice: it is repeated while the server is away.
+func repeated[T any](ctx context.Context, s *Store, do func(context.Context, *esdb.Client) (T, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		v, err := call(ctx, s, do)
+		if !errors.Is(err, ErrUnavailable) || attempt >= attempts || !pause(ctx, attempt) {
+			return v, err
+		}
+	}
+}
+
+// Read implements commands.Log. A read the server drops goes on behind what it has shown.
 func (s *Store) Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		at := from
+		steady(ctx, func() iter.Seq2[domain.Recorded, error] { return s.read(ctx, stream, at) }, func(r domain.Recorded) { at = r.Revision + 1 })(yield)
+	}
+}
+
+func (s *Store) read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
 	return s.pump(ctx, "read "+string(stream), func(ctx context.Context, c *esdb.Client, emit func(domain.Recorded) bool) error {
 		list, err := c.ReadStream(ctx, string(stream), esdb.ReadStreamOptions{From: esdb.Revision(uint64(max(from, 0)))}, math.MaxUint64)
 		if err != nil {
@@ -175,7 +230,7 @@ func (s *Store) Read(ctx context.Context, stream domain.StreamID, from domain.Re
 }
 
 // ReadAll implements commands.Log. It is a subscription that ends at the present end: only
-// subscriptions are filtered on the server.
+// subscriptions are filtered on the server. One the server drops goes on behind what it has shown.
 func (s *Store) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
 		head, err := s.Head(ctx)
@@ -183,10 +238,13 @@ func (s *Store) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[do
 			yield(domain.Recorded{}, fmt.Errorf("read log: %w", err))
 			return
 		}
-		if !after.Before(head) {
-			return
-		}
-		s.follow(ctx, "read log", after, head)(yield)
+		at := after
+		steady(ctx, func() iter.Seq2[domain.Recorded, error] {
+			if !at.Before(head) {
+				return func(func(domain.Recorded, error) bool) {}
+			}
+			return s.follow(ctx, "read log", at, head)
+		}, func(r domain.Recorded) { at = r.Position })(yield)
 	}
 }
 
@@ -236,7 +294,7 @@ func (s *Store) follow(ctx context.Context, what string, after, end domain.Posit
 
 // Head implements commands.Log: the last event that ReadAll would show.
 func (s *Store) Head(ctx context.Context) (domain.Position, error) {
-	p, err := call(ctx, s, func(ctx context.Context, c *esdb.Client) (p domain.Position, err error) {
+	p, err := repeated(ctx, s, func(ctx context.Context, c *esdb.Client) (p domain.Position, err error) {
 		list, err := c.ReadAll(ctx, esdb.ReadAllOptions{Direction: esdb.Backwards, From: esdb.End{}}, math.MaxUint64)
 		if err != nil {
 			return p, err

@@ -356,3 +356,57 @@ func TestIdlePings(t *testing.T) {
 		}
 	}
 }
+
+// TestReadsOverARestart: who asks first after a restart gets an answer, not the news of the restart; and
+// a long read that the restart cuts goes on behind what it has shown.
+func TestReadsOverARestart(t *testing.T) {
+	n := up(t, esdbserver.Options{})
+	s := n.store(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const total = 6000 // more than is under way at once
+	for i := 0; i < total; i += 200 {
+		var events []domain.NewEvent
+		for range 200 {
+			events = append(events, newEvent()...)
+		}
+		if _, err := s.Append(ctx, "device-1", domain.Revision(i-1), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func() { n.stop(); n.start() }
+	again()
+	if _, err := s.Head(ctx); err != nil {
+		t.Errorf("head: %v", err)
+	}
+	again()
+	if err := s.SaveReactor(ctx, "notify", commands.ReactorState{Position: domain.At(7)}); err != nil {
+		t.Errorf("save: %v", err)
+	}
+	again()
+	if state, found, err := s.LoadReactor(ctx, "notify"); err != nil || !found || state.Position != domain.At(7) {
+		t.Errorf("load: %v, %v, %v", state, found, err)
+	}
+	for what, read := range map[string]func() iter.Seq2[domain.Recorded, error]{
+		"the stream":    func() iter.Seq2[domain.Recorded, error] { return s.Read(ctx, "device-1", 0) },
+		"the whole log": func() iter.Seq2[domain.Recorded, error] { return s.ReadAll(ctx, domain.Position{}) },
+	} {
+		again()
+		next := domain.Revision(0)
+		for r, err := range read() {
+			if err != nil {
+				t.Errorf("%s, after %d events: %v", what, next, err)
+				break
+			}
+			if r.Revision != next {
+				t.Fatalf("%s: revision %d comes after %d", what, r.Revision, next-1)
+			}
+			if next++; next == 100 {
+				again()
+			}
+		}
+		if next != total {
+			t.Errorf("%s shows %d events, want %d", what, next, total)
+		}
+	}
+}
