@@ -91,6 +91,7 @@ const (
 	maxMessage = 17 << 20 // as the client takes them
 	pingEvery  = 5 * time.Second
 	grace      = 2 * time.Second // for calls under way when the server closes
+	maxStreams = 2048            // calls and subscriptions of one connection
 	stripes    = 64
 	maxHints   = 1 << 16
 )
@@ -146,6 +147,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
 		// The client pings every 10 s, also when idle; gRPC's stock policy cuts it off for that.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
