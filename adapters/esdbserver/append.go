@@ -9,7 +9,6 @@ import (
 	"io"
 	"math"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
@@ -463,7 +462,7 @@ func (s *service) appendBatch(ctx context.Context, b *batch) *streams.BatchAppen
 		defer cancel()
 	case *streams.BatchAppendReq_Options_Deadline_21_10_0:
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d.Deadline_21_10_0.AsTime().Sub(time.Now()))
+		ctx, cancel = context.WithDeadline(ctx, d.Deadline_21_10_0.AsTime())
 		defer cancel()
 	}
 	err := b.err

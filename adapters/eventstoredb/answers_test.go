@@ -254,3 +254,29 @@ func TestDroppedReads(t *testing.T) {
 		t.Errorf("asked from %v, want %s", from, want)
 	}
 }
+
+// TestLeaderChange is K7: a node that is no leader any more names the new one; the append goes there.
+func TestLeaderChange(t *testing.T) {
+	server := &scripted{}
+	s := over(t, server)
+	host, port, err := net.SplitHostPort(s.config.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.appendAnswer = func(out streams.Streams_AppendServer) error {
+		drain(out)
+		if server.appends.Load() == 1 {
+			out.SetTrailer(metadata.Pairs("exception", "not-leader", "leader-endpoint-host", host, "leader-endpoint-port", port))
+			return status.Error(codes.NotFound, "not leader")
+		}
+		return out.SendAndClose(&streams.AppendResp{Result: &streams.AppendResp_Success_{Success: &streams.AppendResp_Success{
+			PositionOption: &streams.AppendResp_Success_Position{Position: &streams.AppendResp_Position{CommitPosition: 900, PreparePosition: 900}}}}})
+	}
+	before := s.current()
+	if p, err := s.Append(t.Context(), "device-1", domain.NoStream, one()); err != nil || p != domain.At(900) || server.appends.Load() != 2 {
+		t.Fatalf("%v, %v after %d calls", p, err, server.appends.Load())
+	}
+	if s.current() != before {
+		t.Error("the client was replaced, though it can follow the leader")
+	}
+}
