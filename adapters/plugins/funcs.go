@@ -34,7 +34,7 @@ type run struct {
 	steps  int
 }
 
-func whenName(row FileRow) string { return "when " + row.Path + " " + row.Role }
+func whenName(row FileRow) string { return "when " + row.Path + " " + row.Role + " " + row.When }
 
 // compileTemplates parses all templates of a package as one set, and makes every action escape what it prints
 // and every loop turn count.

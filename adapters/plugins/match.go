@@ -78,6 +78,7 @@ func (s *Set) RecognizeDHCP(class string, mac domain.MAC) (commands.Recognition,
 		for _, rule := range p.rules {
 			if g, ok := rule.match(rule.DHCP, class); ok && (!rule.OUI || p.ouis[mac.OUI()]) {
 				best, found = commands.Recognition{Plugin: p.Name, Vendor: p.Vendor, Model: p.canonical(g.model), Fw: g.fw, MAC: mac}, true
+				break // of one package the first rule that matches counts
 			}
 		}
 	}
@@ -190,13 +191,13 @@ const (
 	scoreExact      = 600 // model and firmware known
 )
 
-// Associate chooses by vendor, model and firmware; between equals the package whose name sorts last, of it
-// the newest version.
+// Associate chooses by vendor, model and firmware; between equals the package that recognised the phone, else
+// the one whose name sorts last, of it the newest version.
 func (s *Set) Associate(r commands.Recognition) (commands.PluginRef, bool) {
 	var best commands.PluginRef
 	top := 0
 	for _, p := range s.packages {
-		if score := p.score(r); score >= scoreProbable && score >= top {
+		if score := p.score(r); score >= scoreProbable && score >= top && (score > top || best.Name != r.Plugin || p.Name == r.Plugin) {
 			best, top = p.Ref(), score
 		}
 	}
