@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -54,6 +55,15 @@ func (s *Set) Recognize(a commands.Asked) (commands.Recognition, bool) {
 	if len(a.Path) > maxAsked || len(a.Query) > maxAsked || len(a.UserAgent) > maxAsked {
 		return commands.Recognition{}, false
 	}
+	if r, ok, known := s.memo.get(a); known {
+		return r, ok
+	}
+	r, ok := s.recognize(a)
+	s.memo.put(a, r, ok)
+	return r, ok
+}
+
+func (s *Set) recognize(a commands.Asked) (commands.Recognition, bool) {
 	if q, err := url.QueryUnescape(a.Query); err == nil {
 		a.Query = q
 	}
@@ -68,6 +78,46 @@ func (s *Set) Recognize(a commands.Asked) (commands.Recognition, bool) {
 		}
 	}
 	return best, top > 0
+}
+
+// memo remembers what requests showed: phones ask the same again and again, and every package has its
+// expressions. Two generations, the older dropped when the newer is full; a request of more than shortAsked bytes
+// is not remembered, so that it stays below some 30 MiB whatever is asked.
+type memo struct {
+	mu         sync.RWMutex
+	newer, old map[commands.Asked]remembered
+}
+
+type remembered struct {
+	r  commands.Recognition
+	ok bool
+}
+
+const (
+	memoEntries = 20_000
+	shortAsked  = 512
+)
+
+func (m *memo) get(a commands.Asked) (r commands.Recognition, ok, known bool) {
+	m.mu.RLock()
+	v, known := m.newer[a]
+	if !known {
+		v, known = m.old[a]
+	}
+	m.mu.RUnlock()
+	return v.r, v.ok, known
+}
+
+func (m *memo) put(a commands.Asked, r commands.Recognition, ok bool) {
+	if len(a.Path)+len(a.Query)+len(a.UserAgent) > shortAsked {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.newer == nil || len(m.newer) >= memoEntries {
+		m.old, m.newer = m.newer, make(map[commands.Asked]remembered)
+	}
+	m.newer[a] = remembered{r, ok}
 }
 
 // RecognizeDHCP is Recognize for a DHCP vendor class (option 60).

@@ -150,6 +150,7 @@ func (p *Package) Ref() commands.PluginRef {
 // Set is a number of loaded packages. Safe for concurrent use.
 type Set struct {
 	packages []*Package // by name, then by version, newest last
+	memo     memo
 }
 
 // Load reads every package in fsys: a directory with a plugin.yaml, at the root of an fs or one level below.
