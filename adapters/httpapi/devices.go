@@ -136,11 +136,7 @@ func (a *api) devices() {
 		Text     string            `query:"text" maxLength:"200"`
 		Ended    bool              `query:"ended" doc:"deleted and replaced ones too"`
 	}) (*page[device], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}

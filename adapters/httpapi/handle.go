@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -351,6 +352,43 @@ func find[V any](ctx context.Context, a *api, asOf string, stream domain.StreamI
 		return row, errNotFound
 	}
 	return row, nil
+}
+
+// shows registers a read of one thing by its id, now or as it stood. of names the row's tenant, which the caller
+// must reach, and its head; show puts the row into the API's words.
+func shows[ID ~string, V, B any](a *api, o op, stream func(ID) domain.StreamID, byID func(context.Context, projections.Querier, ID) (V, bool, error),
+	past func(iter.Seq2[domain.Recorded, error], domain.Position) (V, bool, error), of func(V) (domain.TenantID, projections.Head), show func(context.Context, V) (B, error)) {
+	read(a, o, func(ctx context.Context, in *struct {
+		ByID
+		Moment
+	}) (*one[B], error) {
+		id := ID(in.ID)
+		row, err := find(ctx, a, in.AsOf, stream(id),
+			func(ctx context.Context, q projections.Querier) (V, bool, error) { return byID(ctx, q, id) },
+			func(at domain.Position) (V, bool, error) { return past(a.Log.Read(ctx, stream(id), 0), at) })
+		if err != nil {
+			return nil, err
+		}
+		tenant, head := of(row)
+		if err := sees(ctx, tenant); err != nil {
+			return nil, err
+		}
+		body, err := show(ctx, row)
+		return &one[B]{etag(head.Revision), body}, err
+	})
+}
+
+// plain shows a row as it is.
+func plain[V any](_ context.Context, v V) (V, error) { return v, nil }
+
+// listing is what every list begins with: the tenants it may show, and the page asked for.
+func (in Present) listing(ctx context.Context, tenant domain.TenantID) ([]domain.TenantID, projections.Page, error) {
+	of, err := tenants(ctx, tenant)
+	if err != nil {
+		return nil, projections.Page{}, err
+	}
+	p, err := in.page()
+	return of, p, err
 }
 
 // open is personal data in clear, "[erased]" when its key is gone.

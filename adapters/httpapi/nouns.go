@@ -27,11 +27,7 @@ func (a *api) tenants() {
 		Text    string `query:"text" maxLength:"200"`
 		Deleted bool   `query:"deleted" doc:"deleted ones too"`
 	}) (*page[projections.Tenant], error) {
-		of, err := tenants(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, "")
 		if err != nil {
 			return nil, err
 		}
@@ -41,23 +37,8 @@ func (a *api) tenants() {
 		}
 		return pageOf(l, same[projections.Tenant])
 	})
-	read(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, func(ctx context.Context, in *struct {
-		ByID
-		Moment
-	}) (*one[projections.Tenant], error) {
-		id := domain.TenantID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
-			func(ctx context.Context, q projections.Querier) (projections.Tenant, bool, error) {
-				return projections.TenantByID(ctx, q, id)
-			},
-			func(at domain.Position) (projections.Tenant, bool, error) {
-				return projections.TenantAt(a.Log.Read(ctx, id.Stream(), 0), at)
-			})
-		if err == nil {
-			err = sees(ctx, row.ID)
-		}
-		return &one[projections.Tenant]{etag(row.Revision), row}, err
-	})
+	shows(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, domain.TenantID.Stream, projections.TenantByID, projections.TenantAt,
+		func(row projections.Tenant) (domain.TenantID, projections.Head) { return row.ID, row.Head }, plain[projections.Tenant])
 	change(a, op{"POST", "/tenants", "create-tenant", "Create a tenant", admins, 201}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
 		Body struct {
@@ -168,11 +149,7 @@ func (a *api) categories() {
 		TextFilter
 		Retired bool `query:"retired" doc:"retired ones too"`
 	}) (*page[projections.Category], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -182,23 +159,8 @@ func (a *api) categories() {
 		}
 		return pageOf(l, same[projections.Category])
 	})
-	read(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, func(ctx context.Context, in *struct {
-		ByID
-		Moment
-	}) (*one[projections.Category], error) {
-		id := domain.CategoryID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
-			func(ctx context.Context, q projections.Querier) (projections.Category, bool, error) {
-				return projections.CategoryByID(ctx, q, id)
-			},
-			func(at domain.Position) (projections.Category, bool, error) {
-				return projections.CategoryAt(a.Log.Read(ctx, id.Stream(), 0), at)
-			})
-		if err == nil {
-			err = sees(ctx, row.TenantID)
-		}
-		return &one[projections.Category]{etag(row.Revision), row}, err
-	})
+	shows(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, domain.CategoryID.Stream, projections.CategoryByID, projections.CategoryAt,
+		func(row projections.Category) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, plain[projections.Category])
 	change(a, op{"POST", "/categories", "define-category", "Define a category", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
 		Body struct {
@@ -269,11 +231,7 @@ func (a *api) codes() {
 		State    string            `query:"state" enum:"live,redeemed,revoked,expired,failed"`
 		Purpose  string            `query:"purpose"`
 	}) (*page[projections.Code], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -406,11 +364,7 @@ func (a *api) layers() {
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
 	}) (*page[layer], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -420,27 +374,8 @@ func (a *api) layers() {
 		}
 		return pageOf(l, func(row projections.Layer) (layer, error) { return a.layer(ctx, row) })
 	})
-	read(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, func(ctx context.Context, in *struct {
-		ByID
-		Moment
-	}) (*one[layer], error) {
-		id := domain.LayerID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
-			func(ctx context.Context, q projections.Querier) (projections.Layer, bool, error) {
-				return projections.LayerByID(ctx, q, id)
-			},
-			func(at domain.Position) (projections.Layer, bool, error) {
-				return projections.LayerAt(a.Log.Read(ctx, id.Stream(), 0), at)
-			})
-		if err == nil {
-			err = sees(ctx, row.TenantID)
-		}
-		if err != nil {
-			return nil, err
-		}
-		body, err := a.layer(ctx, row)
-		return &one[layer]{etag(row.Revision), body}, err
-	})
+	shows(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, domain.LayerID.Stream, projections.LayerByID, projections.LayerAt,
+		func(row projections.Layer) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.layer)
 	change(a, op{"POST", "/layers", "define-layer", "Define a layer", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
 		Body struct {
@@ -495,11 +430,7 @@ func (a *api) keys() {
 		Text    string `query:"text" maxLength:"200"`
 		Revoked bool   `query:"revoked" doc:"revoked ones too"`
 	}) (*page[projections.APIKey], error) {
-		of, err := tenants(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, "")
 		if err != nil {
 			return nil, err
 		}

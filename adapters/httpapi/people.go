@@ -79,11 +79,7 @@ func (a *api) users() {
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
 	}) (*page[user], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -93,27 +89,8 @@ func (a *api) users() {
 		}
 		return pageOf(l, func(row projections.User) (user, error) { return a.user(ctx, row) })
 	})
-	read(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, func(ctx context.Context, in *struct {
-		ByID
-		Moment
-	}) (*one[user], error) {
-		id := domain.UserID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
-			func(ctx context.Context, q projections.Querier) (projections.User, bool, error) {
-				return projections.UserByID(ctx, q, id)
-			},
-			func(at domain.Position) (projections.User, bool, error) {
-				return projections.UserAt(a.Log.Read(ctx, id.Stream(), 0), at)
-			})
-		if err == nil {
-			err = sees(ctx, row.TenantID)
-		}
-		if err != nil {
-			return nil, err
-		}
-		body, err := a.user(ctx, row)
-		return &one[user]{etag(row.Revision), body}, err
-	})
+	shows(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, domain.UserID.Stream, projections.UserByID, projections.UserAt,
+		func(row projections.User) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.user)
 	change(a, op{"POST", "/users", "define-user", "Define a user", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
 		Body struct {
@@ -164,11 +141,7 @@ func (a *api) lines() {
 		Device  domain.DeviceID `query:"device" doc:"carried by this device"`
 		Removed bool            `query:"removed" doc:"removed ones too"`
 	}) (*page[line], error) {
-		of, err := tenants(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		p, err := in.page()
+		of, p, err := in.listing(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
@@ -178,27 +151,8 @@ func (a *api) lines() {
 		}
 		return pageOf(l, func(row projections.Line) (line, error) { return a.line(ctx, row) })
 	})
-	read(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, func(ctx context.Context, in *struct {
-		ByID
-		Moment
-	}) (*one[line], error) {
-		id := domain.LineID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
-			func(ctx context.Context, q projections.Querier) (projections.Line, bool, error) {
-				return projections.LineByID(ctx, q, id)
-			},
-			func(at domain.Position) (projections.Line, bool, error) {
-				return projections.LineAt(a.Log.Read(ctx, id.Stream(), 0), at)
-			})
-		if err == nil {
-			err = sees(ctx, row.TenantID)
-		}
-		if err != nil {
-			return nil, err
-		}
-		body, err := a.line(ctx, row)
-		return &one[line]{etag(row.Revision), body}, err
-	})
+	shows(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, domain.LineID.Stream, projections.LineByID, projections.LineAt,
+		func(row projections.Line) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.line)
 	change(a, op{"POST", "/lines", "define-line", "Define a SIP account", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
 		Body struct {
