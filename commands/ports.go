@@ -239,8 +239,6 @@ type Shelf interface {
 	Stale(inputs []domain.Input) bool
 	// WaitFor returns when the view has caught up with at, or with ctx's error.
 	WaitFor(ctx context.Context, at domain.Position) error
-	// Changed is closed at the next commit of the view; ask for it before looking, to miss nothing.
-	Changed() <-chan struct{}
 }
 
 // Shelved is a device and the files it may fetch.
@@ -260,7 +258,6 @@ type Shelved struct {
 	Files         []domain.GeneratedFile
 	Inputs        []domain.Input
 	GeneratedAt   time.Time
-	Delivered     map[string]string
 	// Revision is of the device's stream; Dirty tells that a fact about the device itself, recorded after
 	// the files were made, may change them.
 	Revision domain.Revision

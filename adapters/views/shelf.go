@@ -23,7 +23,6 @@ type Shelf struct {
 	byHash  map[string]commands.Shelved
 	names   map[domain.DeviceID]names
 	tenants map[string]domain.TenantID
-	changed chan struct{}
 }
 
 // names is what a device's row is kept under.
@@ -35,7 +34,7 @@ type names struct {
 // shelfRows bounds the rows kept: about 1 KiB each.
 const shelfRows = 50_000
 
-// OnChange forgets the rows a commit changed and wakes who waits for one.
+// OnChange forgets the rows a commit changed.
 func (s *Shelf) OnChange(c projections.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,10 +49,6 @@ func (s *Shelf) OnChange(c projections.Change) {
 		case "tenant":
 			clear(s.tenants)
 		}
-	}
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
 	}
 }
 
@@ -81,16 +76,6 @@ func (s *Shelf) forget(id domain.DeviceID) {
 	default:
 		clear(s.byMAC)
 	}
-}
-
-// Changed is closed at the next commit.
-func (s *Shelf) Changed() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.changed == nil {
-		s.changed = make(chan struct{})
-	}
-	return s.changed
 }
 
 // ByMAC is the live device that carries the address; of several the latest assigned.

@@ -340,7 +340,7 @@ func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.She
 	d := slices.MaxFunc(found, func(a, b device) int { return a.assigned.Compare(b.assigned) })
 	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
 		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
-		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Delivered: maps.Clone(d.Delivered), Revision: s.w.revisions[d.ID.Stream()],
+		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Revision: s.w.revisions[d.ID.Stream()],
 		Dirty: d.dirty || d.made.IsZero()}, true, nil
 }
 
@@ -387,15 +387,4 @@ func (s *Shelf) WaitFor(ctx context.Context, at domain.Position) error {
 	}
 	s.w.mu.Unlock()
 	return nil
-}
-
-// Changed implements commands.Shelf.
-func (s *Shelf) Changed() <-chan struct{} {
-	s.w.mu.Lock()
-	held, changed := s.w.held, s.w.changed
-	s.w.mu.Unlock()
-	if held {
-		return changed
-	}
-	return s.w.log.Changed()
 }
