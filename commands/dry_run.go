@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -94,21 +95,9 @@ func (s *Service) diffFiles(ctx context.Context, over *Service, plan *Plan) erro
 		}
 	}
 	slices.SortFunc(plan.Files, func(a, b FileChange) int {
-		return compareStrings(string(a.Device), string(b.Device), a.Path, b.Path)
+		return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.Path, b.Path))
 	})
 	return nil
-}
-
-func compareStrings(pairs ...string) int {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i] != pairs[i+1] {
-			if pairs[i] < pairs[i+1] {
-				return -1
-			}
-			return 1
-		}
-	}
-	return 0
 }
 
 // skeletons are the device's files by path as they would be rendered now, secrets replaced.

@@ -154,7 +154,7 @@ func (a *api) devices() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, func(row projections.Device) (device, error) { return a.device(ctx, row) })
+		return pageOf(ctx, l, a.device)
 	})
 	read(a, op{"GET", "/devices/{id}", "get-device", "Show a device, by id or MAC", everybody, 0}, func(ctx context.Context, in *struct {
 		ByID

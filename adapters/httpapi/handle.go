@@ -288,13 +288,13 @@ type page[R any] struct {
 }
 
 // pageOf fills a page from a list of the views, every row put into the API's words.
-func pageOf[V, R any](l projections.Listed[V], show func(V) (R, error)) (*page[R], error) {
+func pageOf[V, R any](ctx context.Context, l projections.Listed[V], show func(context.Context, V) (R, error)) (*page[R], error) {
 	p := &page[R]{}
 	p.Body.Items = make([]R, len(l.Items))
 	p.Body.Next = l.Next
 	for i, row := range l.Items {
 		var err error
-		if p.Body.Items[i], err = show(row); err != nil {
+		if p.Body.Items[i], err = show(ctx, row); err != nil {
 			return nil, err
 		}
 	}

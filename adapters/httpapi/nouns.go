@@ -35,7 +35,7 @@ func (a *api) tenants() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, same[projections.Tenant])
+		return pageOf(ctx, l, plain[projections.Tenant])
 	})
 	shows(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, domain.TenantID.Stream, projections.TenantByID, projections.TenantAt,
 		func(row projections.Tenant) (domain.TenantID, projections.Head) { return row.ID, row.Head }, plain[projections.Tenant])
@@ -117,8 +117,6 @@ func (a *api) tenants() {
 	})
 }
 
-func same[V any](v V) (V, error) { return v, nil }
-
 // changing is what every change of one thing checks first: that the caller reaches it, and its If-Match.
 func (a *api) changing(ctx context.Context, s *commands.Service, match string, stream domain.StreamID) (context.Context, error) {
 	if domain.CheckID(stream.ID()) != nil {
@@ -157,7 +155,7 @@ func (a *api) categories() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, same[projections.Category])
+		return pageOf(ctx, l, plain[projections.Category])
 	})
 	shows(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, domain.CategoryID.Stream, projections.CategoryByID, projections.CategoryAt,
 		func(row projections.Category) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, plain[projections.Category])
@@ -219,7 +217,7 @@ type redeemed struct {
 }
 
 func (a *api) codes() {
-	show := func(c projections.Code) (projections.Code, error) {
+	show := func(_ context.Context, c projections.Code) (projections.Code, error) {
 		c.State = c.StateAt(a.Now())
 		return c, nil
 	}
@@ -239,7 +237,7 @@ func (a *api) codes() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, show)
+		return pageOf(ctx, l, show)
 	})
 	read(a, op{"GET", "/codes/{id}", "get-code", "Show a code's state", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
@@ -258,7 +256,7 @@ func (a *api) codes() {
 			if row, ok, err = projections.CodeAt(a.Log.Read(ctx, row.Stream, 0), at); err != nil || !ok {
 				return nil, orNotFound(err)
 			}
-		} else if row, err = show(row); err != nil {
+		} else if row, err = show(ctx, row); err != nil {
 			return nil, err
 		}
 		return &one[projections.Code]{etag(row.Revision), row}, sees(ctx, row.TenantID)
@@ -372,7 +370,7 @@ func (a *api) layers() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, func(row projections.Layer) (layer, error) { return a.layer(ctx, row) })
+		return pageOf(ctx, l, a.layer)
 	})
 	shows(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, domain.LayerID.Stream, projections.LayerByID, projections.LayerAt,
 		func(row projections.Layer) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.layer)
@@ -438,7 +436,7 @@ func (a *api) keys() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, same[projections.APIKey])
+		return pageOf(ctx, l, plain[projections.APIKey])
 	})
 	read(a, op{"GET", "/apikeys/{id}", "get-api-key", "Show an API key", admins, 0}, func(ctx context.Context, in *struct {
 		ByID

@@ -87,7 +87,7 @@ func (a *api) users() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, func(row projections.User) (user, error) { return a.user(ctx, row) })
+		return pageOf(ctx, l, a.user)
 	})
 	shows(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, domain.UserID.Stream, projections.UserByID, projections.UserAt,
 		func(row projections.User) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.user)
@@ -149,7 +149,7 @@ func (a *api) lines() {
 		if err != nil {
 			return nil, err
 		}
-		return pageOf(l, func(row projections.Line) (line, error) { return a.line(ctx, row) })
+		return pageOf(ctx, l, a.line)
 	})
 	shows(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, domain.LineID.Stream, projections.LineByID, projections.LineAt,
 		func(row projections.Line) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.line)
