@@ -23,16 +23,16 @@ run: build ## start the server on ./data
 
 test: ## run every test (what CI runs)
 	$(GO) vet $(PKGS)
-	$(GO) test -timeout 15m $(PKGS)
+	$(GO) test -count=1 -timeout 15m $(PKGS)
 
 test-race: ## run every test under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(PKGS)
 
 test-e2e: ## run the story tests alone, verbosely
-	$(GO) test -v -timeout 10m ./tests/e2e/...
+	$(GO) test -count=1 -v -timeout 10m ./tests/e2e/...
 
 test-crash: ## kill -9 the engine 200 times under load and compare with a journal kept outside
-	LEDGERLINE_KILLS=200 $(GO) test -v -timeout 60m -run TestKill ./tests/crash/...
+	LEDGERLINE_KILLS=200 $(GO) test -count=1 -v -timeout 60m -run TestKill ./tests/crash/...
 
 test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
 	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...
