@@ -125,7 +125,7 @@ func (a *api) devices() {
 	read(a, op{"GET", "/devices", "list-devices", "List devices", everybody, 0}, func(ctx context.Context, in *struct {
 		Present
 		Tenant   domain.TenantID   `query:"tenant"`
-		State    string            `query:"state"`
+		State    string            `query:"state" enum:"autoprov,awaiting_line,assigned,configured,replaced,deleted"`
 		Category domain.CategoryID `query:"category"`
 		User     domain.UserID     `query:"user"`
 		Line     domain.LineID     `query:"line"`
