@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -31,6 +32,16 @@ func (s StreamID) ID() string {
 // proven history): names that begin with "$", "reactor-" or "lease-".
 func (s StreamID) Internal() bool {
 	return strings.HasPrefix(string(s), "$") || strings.HasPrefix(string(s), "reactor-") || strings.HasPrefix(string(s), "lease-")
+}
+
+// categories of the streams this program tells its history in.
+var categories = []string{"apikey", "category", "claim", "code", "device", "gateway", "job", "jobs", "layer", "line", "notice", "plugin",
+	"registry", "request", "rollout", "settings", "sipuser", "softphone", "tenant", "user"}
+
+// History tells whether the stream belongs to this program's history: its category is one of ours. Nobody
+// from outside may delete, truncate or end such a stream (D11).
+func (s StreamID) History() bool {
+	return slices.Contains(categories, s.Category()) && s.Category() != string(s)
 }
 
 // Revision is the number of an event inside its stream: 0, 1, 2 … without gaps. As an expectation

@@ -16,8 +16,8 @@
 //     does not grow old by $maxAge). The content type is what the data is: JSON, or not.
 //   - Only messages the client knows are sent. It panics on others.
 //
-// Where it differs from a cluster: $all shows what the log's ReadAll shows, so no system stream ("$…") is
-// in it; there is no scavenge: what truncation hides stays in the log; a tombstone has the next revision,
+// Where it differs from a cluster: $all shows what the log's ReadAll shows, so "$" streams are in it only
+// over a log that shows them (ledger.Whole); there is no scavenge: what truncation hides stays in the log; a tombstone has the next revision,
 // not the highest; $acl is kept but nobody is held to it; an append is at most domain.MaxAppend bytes;
 // "stream exists" and "any" remember ids for ever, as the log does.
 //
@@ -26,10 +26,7 @@ package esdbserver
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -48,7 +45,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -62,15 +58,16 @@ const Version = "24.10.0"
 // ErrInsecure: users without TLS. Their passwords would travel in clear text.
 var ErrInsecure = errors.New("users of the EventStoreDB face need TLS")
 
-// User may come in.
+// User may come in. Hash is the bcrypt hash of the password (HashPassword).
 type User struct {
-	Name     string
-	Password string
+	Name string
+	Hash string
 }
 
 // Options say what is shown to whom.
 type Options struct {
-	// Log is the log behind the face. It must count with one number (domain.At), as the ledger does.
+	// Log is the log behind the face. It must count with one number (domain.At), as the ledger does; if it
+	// is one that can show its system streams too (ledger.Whole), so does $all.
 	Log commands.Log
 	// Write lets clients append; without it they only read.
 	Write bool
@@ -78,8 +75,8 @@ type Options struct {
 	Users []User
 	// TLS holds the certificate; nil means clear text, which is for loopback.
 	TLS *tls.Config
-	// Protected tells which streams no client may delete, truncate or tombstone (D11). Nil protects all
-	// but the store's and the engine's bookkeeping (domain.StreamID.Internal).
+	// Protected tells which streams no client may delete, truncate or tombstone (D11). Nil protects this
+	// program's history (domain.StreamID.History).
 	Protected func(domain.StreamID) bool
 	// Advertise is the "host:port" that Gossip names; empty means the address the client came to.
 	Advertise string
@@ -111,7 +108,7 @@ type service struct {
 	serverfeatures.UnimplementedServerFeaturesServer
 
 	o     Options
-	users [][2][32]byte // digests of names and passwords
+	users *users // nil: everybody may come in
 	id    uuid.UUID
 	base  context.Context // ends when the server closes
 	news  news
@@ -129,7 +126,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, ErrInsecure
 	}
 	if o.Protected == nil {
-		o.Protected = func(s domain.StreamID) bool { return !s.Internal() }
+		o.Protected = domain.StreamID.History
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -138,12 +135,13 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the log: %w", err)
 	}
-	base, end := context.WithCancel(context.WithoutCancel(ctx))
-	s := &service{o: o, id: uuid.New(), base: base, seed: maphash.MakeSeed(), ends: map[domain.StreamID]domain.Revision{}, times: map[place]time.Time{}}
-	s.news.dead = make(chan struct{})
-	for _, u := range o.Users {
-		s.users = append(s.users, [2][32]byte{sha256.Sum256([]byte(u.Name)), sha256.Sum256([]byte(u.Password))})
+	users, err := newUsers(o.Users)
+	if err != nil {
+		return nil, err
 	}
+	base, end := context.WithCancel(context.WithoutCancel(ctx))
+	s := &service{o: o, users: users, id: uuid.New(), base: base, seed: maphash.MakeSeed(), ends: map[domain.StreamID]domain.Revision{}, times: map[place]time.Time{}}
+	s.news.dead = make(chan struct{})
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
@@ -207,31 +205,6 @@ func (s *Server) Close() error {
 	}
 	<-s.done
 	return nil
-}
-
-// admit lets the call in, or says UNAUTHENTICATED.
-func (s *service) admit(ctx context.Context, method string) error {
-	open := strings.HasPrefix(method, "/"+serverfeatures.ServerFeatures_ServiceDesc.ServiceName+"/") || strings.HasPrefix(method, "/"+gossip.Gossip_ServiceDesc.ServiceName+"/")
-	if len(s.users) == 0 || open {
-		return nil
-	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, header := range md.Get("authorization") {
-		kind, text, _ := strings.Cut(header, " ")
-		raw, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || !strings.EqualFold(kind, "basic") {
-			continue
-		}
-		name, password, _ := strings.Cut(string(raw), ":")
-		n, p, known := sha256.Sum256([]byte(name)), sha256.Sum256([]byte(password)), 0
-		for _, u := range s.users {
-			known |= subtle.ConstantTimeCompare(n[:], u[0][:]) & subtle.ConstantTimeCompare(p[:], u[1][:])
-		}
-		if known == 1 {
-			return nil
-		}
-	}
-	return status.Error(codes.Unauthenticated, "unknown user or wrong password")
 }
 
 // GetSupportedMethods tells what is here, in the lower case clients look for.

@@ -166,16 +166,6 @@ func (l *Ledger) Err() error {
 	return l.writer.failure()
 }
 
-// Head is the position of the last event that ReadAll shows: streams that begin with "$" do not count.
-func (l *Ledger) Head(ctx context.Context) (domain.Position, error) {
-	if l.opts.ReadOnly {
-		if err := l.refresh(ctx); err != nil {
-			return domain.Position{}, fmt.Errorf("head of the log: %w", err)
-		}
-	}
-	return domain.At(l.lastIn.Load()), nil
-}
-
 // Close ends subscriptions and reads, finishes the appends already accepted and closes the file.
 // Closing again is no error.
 func (l *Ledger) Close() error {

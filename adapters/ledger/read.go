@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -65,30 +66,77 @@ func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.R
 	}
 }
 
+// Whole is the ledger with the streams that begin with "$", which serve EventStoreDB clients: ReadAll,
+// Subscribe and Head see them too. Everything else is the ledger's.
+type Whole struct{ *Ledger }
+
+// Whole is the same ledger, seen whole.
+func (l *Ledger) Whole() Whole { return Whole{l} }
+
+// Head is the position of the last event there is.
+func (w Whole) Head(ctx context.Context) (domain.Position, error) { return w.headOf(ctx, &w.last) }
+
+// ReadAll is as the ledger's.
+func (w Whole) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
+	return w.readAll(ctx, after, w.Head, everything)
+}
+
+// Subscribe is as the ledger's.
+func (w Whole) Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
+	return w.subscribe(ctx, after, w.Head, everything)
+}
+
+func everything(domain.StreamID) bool { return true }
+
+// visible tells whether ReadAll shows the stream.
+func visible(s domain.StreamID) bool { return !hidden(s) }
+
+// Head is the position of the last event that ReadAll shows: streams that begin with "$" do not count.
+func (l *Ledger) Head(ctx context.Context) (domain.Position, error) { return l.headOf(ctx, &l.lastIn) }
+
+func (l *Ledger) headOf(ctx context.Context, last *atomic.Uint64) (domain.Position, error) {
+	if l.opts.ReadOnly {
+		if err := l.refresh(ctx); err != nil {
+			return domain.Position{}, fmt.Errorf("head of the log: %w", err)
+		}
+	}
+	return domain.At(last.Load()), nil
+}
+
 // ReadAll implements commands.Log. "Present end" is the end when the iteration begins.
 func (l *Ledger) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
-	return func(yield func(domain.Recorded, error) bool) {
-		head, err := l.Head(ctx)
-		if err != nil {
-			yield(domain.Recorded{}, fmt.Errorf("read log: %w", err))
-			return
-		}
-		l.yieldAll(ctx, after.Commit, head.Commit, yield)
-	}
+	return l.readAll(ctx, after, l.Head, visible)
 }
 
 // Subscribe implements commands.Log. It also ends with ErrClosed when the ledger is closed.
 func (l *Ledger) Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
+	return l.subscribe(ctx, after, l.Head, visible)
+}
+
+type headFunc = func(context.Context) (domain.Position, error)
+
+func (l *Ledger) readAll(ctx context.Context, after domain.Position, end headFunc, show func(domain.StreamID) bool) iter.Seq2[domain.Recorded, error] {
+	return func(yield func(domain.Recorded, error) bool) {
+		head, err := end(ctx)
+		if err != nil {
+			yield(domain.Recorded{}, fmt.Errorf("read log: %w", err))
+			return
+		}
+		l.yieldAll(ctx, after.Commit, head.Commit, show, yield)
+	}
+}
+
+func (l *Ledger) subscribe(ctx context.Context, after domain.Position, end headFunc, show func(domain.StreamID) bool) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
 		for at := after.Commit; ; {
 			news := l.news.wait() // before looking, so that nothing slips in between
-			head, err := l.Head(ctx)
+			head, err := end(ctx)
 			if err != nil {
 				yield(domain.Recorded{}, fmt.Errorf("subscribe: %w", err))
 				return
 			}
 			if at < head.Commit {
-				if !l.yieldAll(ctx, at, head.Commit, yield) {
+				if !l.yieldAll(ctx, at, head.Commit, show, yield) {
 					return
 				}
 				at = head.Commit
@@ -122,7 +170,7 @@ func (l *Ledger) await(ctx context.Context, news <-chan struct{}) error {
 
 // yieldAll yields the log after position at up to and including head; false when the iteration is over.
 // While the caller looks at one full page the next is read already.
-func (l *Ledger) yieldAll(ctx context.Context, at, head uint64, yield func(domain.Recorded, error) bool) bool {
+func (l *Ledger) yieldAll(ctx context.Context, at, head uint64, show func(domain.StreamID) bool, yield func(domain.Recorded, error) bool) bool {
 	var ahead chan fetched
 	defer func() {
 		if ahead != nil {
@@ -147,7 +195,7 @@ func (l *Ledger) yieldAll(ctx context.Context, at, head uint64, yield func(domai
 			ahead = next
 		}
 		for _, e := range f.page.events {
-			if !hidden(e.Stream) && !yield(e, nil) {
+			if show(e.Stream) && !yield(e, nil) {
 				return false
 			}
 		}

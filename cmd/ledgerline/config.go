@@ -46,6 +46,11 @@ type Config struct {
 	DiscoveryCap     int           `key:"discovery-cap" default:"2000" usage:"unknown phones made known per hour"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
+	ESDBListen       string        `key:"esdb-listen" usage:"listener that shows the ledger to EventStoreDB clients; without TLS a loopback address"`
+	ESDBWrite        bool          `key:"esdb-write" default:"false" usage:"let EventStoreDB clients append"`
+	ESDBUsersFile    string        `key:"esdb-users-file" usage:"users of esdb-listen, name:bcrypt a line; default esdb.users in the data directory, made on the first start with TLS"`
+	ESDBTLSCert      string        `key:"esdb-tls-cert" usage:"certificate chain for esdb-listen (PEM, reloaded when it changes)"`
+	ESDBTLSKey       string        `key:"esdb-tls-key" usage:"private key for esdb-listen (PEM, reloaded when it changes)"`
 	SightingsDays    int           `key:"sightings-days" default:"30" usage:"days that last-seen data is kept"`
 	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
 	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
@@ -66,8 +71,11 @@ func envName(key string) string {
 
 // flags declares one flag per setting. Values are read by loadConfig.
 func (c *Config) flags(fs *pflag.FlagSet) {
-	c.settings(func(key string, tag reflect.StructTag, _ reflect.Value) {
+	c.settings(func(key string, tag reflect.StructTag, v reflect.Value) {
 		fs.String(key, tag.Get("default"), tag.Get("usage"))
+		if v.Kind() == reflect.Bool {
+			fs.Lookup(key).NoOptDefVal = "true"
+		}
 	})
 	fs.String("config", "", "YAML file with these settings")
 }
@@ -146,6 +154,12 @@ func set(v reflect.Value, text string) error {
 	switch v.Interface().(type) {
 	case string:
 		v.SetString(text)
+	case bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		v.SetBool(b)
 	case int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -188,6 +202,14 @@ func (c *Config) check() error {
 	}
 	if c.Store != "ledger" && !strings.HasPrefix(c.Store, "esdb://") && !strings.HasPrefix(c.Store, "esdb+discover://") {
 		bad("store must be ledger or begin with esdb://")
+	}
+	if c.ESDBListen != "" {
+		if c.Store != "ledger" {
+			bad("esdb-listen shows the embedded ledger; with another store ask that one")
+		}
+		if err := c.esdb().check(c.ESDBListen); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log-level must be debug, info, warn or error")

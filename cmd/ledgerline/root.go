@@ -32,7 +32,7 @@ settings, 3 not found, 4 denied, 5 a rule says no or somebody was faster, 6 dama
 		}
 		return usageError("-o must be table, json, yaml or csv")
 	}
-	root.AddCommand(a.serveCmd(), a.demoCmd(), a.phoneCmd())
+	root.AddCommand(a.serveCmd(), a.esdbCmd(), a.demoCmd(), a.phoneCmd())
 	root.AddCommand(a.nounCmds()...)
 	root.AddCommand(a.searchCmd(), a.importCmd(), a.renderCmd(), a.explainCmd(), a.parkedCmd(), a.eraseCmd())
 	root.AddCommand(a.auditCmd(), a.backupCmd(), a.restoreCmd(), a.keyCmd(), a.doctorCmd(), a.pluginCmd(), a.configCmd())

@@ -67,8 +67,8 @@ func (a *app) logger(cfg Config) (zerolog.Logger, error) {
 
 // addresses are where a running server can be reached.
 type addresses struct {
-	admin, phones, phonesTLS, tftp, ops string
-	tokenFile                           string // of an administrator's key made just now
+	admin, phones, phonesTLS, tftp, ops, esdb string
+	tokenFile                                 string // of an administrator's key made just now
 }
 
 // serve runs the whole server until ctx ends. started, if not nil, is called once everything answers.
@@ -110,7 +110,7 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 	g.Go(func() error {
 		select {
 		case <-e.runner.Ready():
-			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).
+			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).
 				Str("public_url", e.service.PublicURL).Str("version", version).Msg("ready")
 			if started != nil {
 				started(e, at)
@@ -139,8 +139,8 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 
 // listeners are the sockets, taken before anything else, so that a taken port is told at once.
 type listeners struct {
-	admin, phones, phonesTLS, ops net.Listener
-	tftp                          net.PacketConn
+	admin, phones, phonesTLS, ops, esdb net.Listener
+	tftp                                net.PacketConn
 }
 
 func listen(cfg *Config) (*listeners, error) {
@@ -159,6 +159,7 @@ func listen(cfg *Config) (*listeners, error) {
 	}
 	l.admin, l.phones = tcp("admin", cfg.Admin), tcp("phones", cfg.Phones)
 	l.phonesTLS, l.ops = tcp("phones-tls", cfg.PhonesTLS), tcp("ops", cfg.Ops)
+	l.esdb = tcp("esdb", cfg.ESDBListen)
 	if cfg.TFTP != "" {
 		var err error
 		if l.tftp, err = net.ListenPacket("udp", cfg.TFTP); err != nil {
@@ -181,7 +182,7 @@ func listen(cfg *Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops} {
+	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops, l.esdb} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -198,7 +199,7 @@ func (l *listeners) addresses() addresses {
 		}
 		return ln.Addr().String()
 	}
-	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops)}
+	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops), esdb: text(l.esdb)}
 	if l.tftp != nil {
 		at.tftp = l.tftp.LocalAddr().String()
 	}
@@ -240,6 +241,13 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 			return nil, err
 		}
 		servers = append(servers, func(ctx context.Context) error { return tftp.Serve(ctx, l.tftp) })
+	}
+	if l.esdb != nil {
+		face, err := e.cfg.esdb().open(ctx, e.ledger)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, func(ctx context.Context) error { return serveESDB(ctx, face, l.esdb) })
 	}
 	if l.phonesTLS != nil {
 		certs, err := phonehttp.OpenCerts(phonehttp.CertPair{Cert: e.cfg.TLSCert, Key: e.cfg.TLSKey})

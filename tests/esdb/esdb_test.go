@@ -48,7 +48,7 @@ func (n *node) startOver(between func(commands.Log) commands.Log) {
 	}
 	n.ledger = l
 	o := n.options
-	o.Log = between(l)
+	o.Log = between(l.Whole())
 	server, err := esdbserver.New(context.Background(), o)
 	if err != nil {
 		n.t.Fatal(err)

@@ -248,12 +248,12 @@ func TestNoCallOutlivesItsContext(t *testing.T) {
 // none. Credentials without TLS are refused on the server's side too.
 func TestUsers(t *testing.T) {
 	const password = "gh-7Rk2-secret"
-	if _, err := esdbserver.New(t.Context(), esdbserver.Options{Users: []esdbserver.User{{Name: "audit", Password: password}}}); !errors.Is(err, esdbserver.ErrInsecure) {
+	if _, err := esdbserver.New(t.Context(), esdbserver.Options{Users: []esdbserver.User{{Name: "audit", Hash: hash(t, password)}}}); !errors.Is(err, esdbserver.ErrInsecure) {
 		t.Errorf("users without TLS: %v", err)
 	}
 	certificate, file := certify(t)
 	n := up(t, esdbserver.Options{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-		Users: []esdbserver.User{{Name: "audit", Password: password}, {Name: "engine", Password: "other"}}})
+		Users: []esdbserver.User{{Name: "audit", Hash: hash(t, password)}, {Name: "engine", Hash: hash(t, "other")}}})
 	for _, c := range []struct {
 		user, password string
 		want           error
@@ -280,24 +280,51 @@ func TestUsers(t *testing.T) {
 	}
 }
 
+func hash(t *testing.T, password string) string {
+	t.Helper()
+	h, err := esdbserver.HashPassword(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 // certify makes a certificate for the loopback address and a file that trusts it.
 func certify(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	file, key, ca := certifyFiles(t)
+	certificate, err := tls.LoadX509KeyPair(file, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	return certificate, ca
+}
+
+// certifyFiles is certify in files: certificate, key, and whom to trust.
+func certifyFiles(t *testing.T) (certificate, key, ca string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file
+	dir := t.TempDir()
+	certificate, key = filepath.Join(dir, "node.crt"), filepath.Join(dir, "node.key")
+	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key, certificate
 }
 
 // TestIdlePings: a client that pings an idle connection at the rate the policy allows is not cut off. The

@@ -57,6 +57,7 @@ func Binary(t testing.TB) string {
 type Server struct {
 	Dir                      string
 	Admin, Phones, TFTP, Ops string // addresses
+	ESDB                     string // of the EventStoreDB face, if it was asked for
 	Ready                    time.Duration
 	cmd                      *exec.Cmd
 	exited                   chan struct{}
@@ -77,9 +78,19 @@ func Start(t testing.TB, dir string, args ...string) *Server {
 
 // Launch starts a server on dir with free ports and waits, for a minute at most, until it is ready.
 func Launch(bin, dir string, args ...string) (*Server, error) {
+	return launch(bin, dir, append([]string{"serve", "--data", dir, "--admin", "127.0.0.1:0", "--phones", "127.0.0.1:0", "--tftp", "127.0.0.1:0",
+		"--ops", "127.0.0.1:0", "--log-format", "json"}, args...))
+}
+
+// LaunchESDB starts "ledgerline esdb --write" on dir at addr ("127.0.0.1:0" for a free port) and waits
+// until it answers: an event store in a process of its own.
+func LaunchESDB(bin, dir, addr string, args ...string) (*Server, error) {
+	return launch(bin, dir, append([]string{"esdb", "--data", dir, "--listen", addr, "--write", "--log-format", "json"}, args...))
+}
+
+func launch(bin, dir string, args []string) (*Server, error) {
 	s := &Server{Dir: dir, exited: make(chan struct{})}
-	s.cmd = exec.Command(bin, append([]string{"serve", "--data", dir, "--admin", "127.0.0.1:0", "--phones", "127.0.0.1:0", "--tftp", "127.0.0.1:0",
-		"--ops", "127.0.0.1:0", "--log-format", "json"}, args...)...)
+	s.cmd = exec.Command(bin, args...)
 	s.cmd.Env = append(os.Environ(), "LEDGERLINE_CONFIG=")
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -117,9 +128,9 @@ func (s *Server) read(r io.Reader, ready chan<- struct{}) {
 		s.log.Write(lines.Bytes())
 		s.log.WriteByte('\n')
 		s.mu.Unlock()
-		var line struct{ Message, Admin, Phones, Tftp, Ops string }
+		var line struct{ Message, Admin, Phones, Tftp, Ops, Esdb string }
 		if !told && json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "ready" {
-			s.Admin, s.Phones, s.TFTP, s.Ops = line.Admin, line.Phones, line.Tftp, line.Ops
+			s.Admin, s.Phones, s.TFTP, s.Ops, s.ESDB = line.Admin, line.Phones, line.Tftp, line.Ops, line.Esdb
 			told = true
 			close(ready)
 		}
