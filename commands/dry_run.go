@@ -47,7 +47,7 @@ func (s *Service) DryRun(ctx context.Context, do func(context.Context, *Service)
 		return Plan{}, err
 	}
 	log := &overlayLog{base: s.Log, head: head, added: make(map[domain.StreamID][]domain.Recorded)}
-	over := &Service{Log: log, Blobs: noBlobs{}, Renderer: s.Renderer, Recognizer: s.Recognizer, Candidates: s.Candidates, Shelf: s.Shelf,
+	over := &Service{Log: log, Blobs: noBlobs{}, Renderer: s.Renderer, Recognizer: s.Recognizer, Candidates: s.Candidates, Shelf: s.Shelf, Notifier: noNotifier{},
 		Now: s.Now, Rand: s.Rand, PublicURL: s.PublicURL, Base: s.Base, CodeTTL: s.CodeTTL, CodeLength: s.CodeLength, DiscoveryCap: s.DiscoveryCap}
 	over.Vault = &overlayVault{Vault: s.Vault, log: log, own: make(map[domain.Subject]*passingKey)}
 	var events []domain.Recorded
@@ -189,6 +189,13 @@ func (noBlobs) Put(context.Context, domain.Subject, string, []byte) error { retu
 func (noBlobs) Erase(context.Context, domain.Subject, ...string) error    { return nil }
 func (noBlobs) Get(context.Context, domain.Subject, string) ([]byte, error) {
 	return nil, ErrNoBlob
+}
+
+// noNotifier tells nobody anything: what would come of it, only the phone knows.
+type noNotifier struct{}
+
+func (noNotifier) Notify(context.Context, Notification) ([]domain.DeviceSyncOutcome, error) {
+	return nil, nil
 }
 
 // overlayVault uses the real keys of subjects that have one, and passing keys for those that only the

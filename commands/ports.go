@@ -119,6 +119,8 @@ type Renderer interface {
 	// Render returns the files in a fixed order and warnings for wishes the model cannot honour.
 	// Errors: ErrNoPlugin, ErrNoModel never (an unknown model renders as the family's default).
 	Render(ctx context.Context, r Render) (Rendered, error)
+	// SyncMethod is how phones of a plugin are told to fetch again; the zero value when they cannot be. ErrNoPlugin.
+	SyncMethod(p PluginRef) (SyncMethod, error)
 	// Associate chooses the plugin for a phone by vendor, model and firmware; ok is false when none fits.
 	Associate(r Recognition) (plugin PluginRef, ok bool)
 }
@@ -262,12 +264,20 @@ type Shelved struct {
 	// the files were made, may change them.
 	Revision domain.Revision
 	Dirty    bool
+	// Syncing: the phone was asked to fetch, and it is to be noted that it does.
+	Syncing bool
 }
 
 // Sightings notes, volatile and outside the log (D25), which phones were seen when.
 type Sightings interface {
 	// Seen notes a request; it never blocks and never fails.
 	Seen(s Sighting)
+}
+
+// Whereabouts tells where phones were seen last: adapters/sightings.
+type Whereabouts interface {
+	// Where are the latest sightings of the device, newest first; none when it has not been seen lately.
+	Where(ctx context.Context, device domain.DeviceID) ([]Sighting, error)
 }
 
 // Sighting is one request of a phone. Device is empty for an unknown identity.
@@ -279,4 +289,47 @@ type Sighting struct {
 	Transport string
 	Path      string // route pattern, never a secret
 	At        time.Time
+}
+
+// SyncMethod is how a family of phones is told to fetch again.
+type SyncMethod struct {
+	Method      string `json:"method"` // "sip-notify"
+	Event       string `json:"event"`  // the Event header: "check-sync"
+	Reboot      string `json:"reboot"` // the Event header that makes the phone restart as well
+	ContentType string `json:"content_type,omitempty"`
+	Body        string `json:"body,omitempty"`
+}
+
+// Notifier tells a phone to fetch its files again: adapters/sipnotify. Safe for concurrent use.
+type Notifier interface {
+	// Notify tries one way after the other until somebody takes the message, and answers what came of each, the
+	// last one deciding. A phone that cannot be reached is an attempt with its outcome; an error is ours (the
+	// context ended, no socket), and the call will be repeated. It comes back within 30 seconds.
+	Notify(ctx context.Context, n Notification) ([]domain.DeviceSyncOutcome, error)
+}
+
+// Notification is a message to one phone.
+type Notification struct {
+	Device domain.DeviceID
+	MAC    domain.MAC
+	// Event is the value of the Event header; Body, with its type, is empty for most vendors.
+	Event       string
+	ContentType string
+	Body        string
+	// Accounts are the phone's SIP accounts by position, the first to be tried first.
+	Accounts []SIPAccount
+	// Seen are the addresses the phone last asked from, newest first.
+	Seen []string
+}
+
+// SIPAccount is where and as whom a phone registers. Ports are 0 for the transport's own.
+type SIPAccount struct {
+	Username, AuthUsername string
+	Password               string
+	Transport              string // udp, tcp, tls; empty means udp
+	Registrar              string // host
+	RegistrarPort          int
+	Proxy                  string // outbound proxy, empty for none
+	ProxyPort              int
+	LocalPort              int // the phone's own SIP port, 0 if unknown
 }

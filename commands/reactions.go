@@ -144,6 +144,17 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name: "notify-phone",
+		On:   []string{"device.sync_requested"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			if asked := e.(domain.DeviceSyncRequested); !asked.Paced {
+				return unlessGone(s.NotifyPhone(ctx, NotifyPhone{ID: domain.DeviceID(r.Stream.ID()), SyncID: asked.SyncID, At: r.Position}))
+			}
+			return nil
+		},
+	},
+	{
 		Name: "destroy-keys",
 		On:   []string{"subject.erased"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },

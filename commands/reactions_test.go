@@ -135,6 +135,16 @@ var reactions = []reaction{
 		d := k.device(domain.DeviceID(spare))
 		return want(d.TenantID == "acme" && d.UserID == "anna" && d.Lines[1] == "l1" && len(d.Settings) == 1 && d.MAC == spare, "the replacement is %+v", d)
 	}},
+	{"notify-phone", "an operator asked a phone to fetch", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		k.assign(phone, "acme", "anna")
+		k.settle()
+		_, _, err := k.SynchronizeDevice(k.ctx, commands.SynchronizeDevice{ID: domain.DeviceID(phone)})
+		k.ok(err)
+	}, "device.sync_requested", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(d.Sync.State == domain.SyncSent && d.Sync.Last.Status == 200 && d.Sync.Last.Attempt == 1, "its sync is %+v", d.Sync)
+	}},
 	{"destroy-keys", "the erasure of a user was ordered", func(k *kit) {
 		k.line("l1", "acme", "anna")
 		k.line("l2", "acme", "anna")

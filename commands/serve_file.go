@@ -37,6 +37,7 @@ type Served struct {
 
 	in     ServeFile
 	closes bool // the first use of a secret path, as far as the view knows
+	synced bool // the phone was asked to fetch, and does
 }
 
 var (
@@ -272,7 +273,7 @@ func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, r
 		return Served{}, err
 	}
 	return Served{Device: row.Device, File: file, Data: data, ModTime: modified, Guest: guest, in: in,
-		closes: in.Via == "secret" && !row.MACPathClosed}, nil
+		closes: in.Via == "secret" && !row.MACPathClosed, synced: row.Syncing}, nil
 }
 
 func baseID(id domain.DeviceID) domain.DeviceID {
@@ -359,13 +360,13 @@ func (s *Service) sighted(in ServeFile, who Recognition, row Shelved) {
 // Delivered is to be called when the phone has the file for sure (D26). What it notes is recorded off the
 // path, by RunDeliveries; when that is far behind, a delivery is dropped, and the next poll restores it.
 func (s *Service) Delivered(v Served) {
-	if v.Device == "" || v.Guest {
+	if v.Device == "" || v.Guest && !v.synced {
 		return
 	}
 	d := delivery{v.Device, domain.DeviceConfigDelivered{Path: v.File.Path, MAC: v.File.MAC, Via: v.in.Via,
 		Transport: v.in.Transport, DeliveredAt: s.now()}, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener()}}
-	if v.closes {
-		s.serving.forget(d) // an operator may have reopened the MAC path since it was noted
+	if v.closes || v.synced {
+		s.serving.forget(d) // since it was noted an operator may have reopened the MAC path, or asked the phone to fetch again
 	}
 	s.serving.deliver(d)
 }

@@ -38,6 +38,9 @@ type Service struct {
 	Candidates Candidates
 	Shelf      Shelf
 	Sightings  Sightings // may be nil
+	// Whereabouts and Notifier may be nil; without the latter no phone can be told anything.
+	Whereabouts Whereabouts
+	Notifier    Notifier
 
 	// Now is the clock; nil means time.Now. Rand is the source of codes and secrets; nil means crypto/rand.
 	Now  func() time.Time

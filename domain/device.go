@@ -154,7 +154,8 @@ func (DeviceConfigDelivered) EventType() string   { return "device.config_delive
 
 var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
-	of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered]()}
+	of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
+	of[DeviceSyncRequested](), of[DeviceSyncOutcome]()}
 
 // MaxLines bounds the position of a line on a device (a large DECT system).
 const MaxLines = 1000
@@ -179,6 +180,7 @@ type Device struct {
 	Delivered map[string]string
 	// MACPathClosed: the phone has used its secret path, so its MAC alone opens nothing (D24).
 	MACPathClosed bool
+	Sync          Sync
 	Exists        bool
 	Deleted       bool
 	MovedTo       TenantID
@@ -220,7 +222,7 @@ func (d Device) Apply(e Event) Device {
 	case DeviceReset:
 		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
 		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
-		d.Config, d.Delivered = DeviceConfigRegenerated{}, nil
+		d.Config, d.Delivered, d.Sync = DeviceConfigRegenerated{}, nil, Sync{}
 	case DeviceReplaced:
 		d.ReplacedBy, d.Deleted = e.By, true
 	case DeviceMACPathReopened:
@@ -237,6 +239,8 @@ func (d Device) Apply(e Event) Device {
 		delivered[e.Path] = e.MAC
 		d.Delivered = delivered
 		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+	case DeviceSyncRequested, DeviceSyncOutcome:
+		d.Sync = d.Sync.apply(e)
 	}
 	return d
 }
@@ -521,12 +525,18 @@ func (d Device) Regenerate(c DeviceConfigRegenerated) ([]Event, error) {
 	return []Event{DeviceConfigRegenerated(c)}, nil
 }
 
-// Deliver records that the phone has these bytes; once per file content.
+// Deliver records that the phone has these bytes; once per file content, and guest files not at all. With it
+// ends an open sync, whatever the file, once the phone has all it was to fetch.
 func (d Device) Deliver(e DeviceConfigDelivered) []Event {
-	if d.Live() != nil || d.Delivered[e.Path] == e.MAC && (d.MACPathClosed || e.Via != "secret") {
+	if d.Live() != nil {
 		return nil
 	}
-	return []Event{e}
+	var events []Event
+	if !d.Config.Guest && (d.Delivered[e.Path] != e.MAC || !d.MACPathClosed && e.Via == "secret") {
+		events = append(events, e)
+		d = d.Apply(e)
+	}
+	return append(events, d.fetched(e)...)
 }
 
 // LineCandidate is a line and the live devices that carry it.

@@ -140,4 +140,5 @@ func TestEveryEventIsFolded(t *testing.T) {
 }
 
 // full is a device of which every event takes or changes something.
-var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}}))
+var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}},
+	domain.DeviceSyncRequested{SyncID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7"}))

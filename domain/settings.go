@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"math"
 	"net/url"
@@ -510,6 +511,17 @@ func (s Settings) objects(key string) func(func(string, map[string]any) bool) {
 	return func(yield func(string, map[string]any) bool) {
 		for _, n := range slices.SortedFunc(maps.Keys(all), comparePositions) {
 			if m, ok := asObject(all[n]); ok && !yield(n, m) {
+				return
+			}
+		}
+	}
+}
+
+// Lines yields the entries of sip_lines by position, as the settings hold them.
+func (s Settings) Lines() iter.Seq2[string, LineSettings] {
+	return func(yield func(string, LineSettings) bool) {
+		for n, m := range s.objects("sip_lines") {
+			if !yield(n, m) {
 				return
 			}
 		}

@@ -36,6 +36,9 @@ type Device struct {
 	DiscoveredAt time.Time     `json:"discovered_at"`
 	AssignedAt   time.Time     `json:"assigned_at,omitzero"`  // of the latest assignment
 	DeliveredAt  time.Time     `json:"delivered_at,omitzero"` // when it last got new bytes
+	// Sync is the latest request that it fetch its files, SyncAt the time of what last came of it.
+	Sync   domain.Sync `json:"-"`
+	SyncAt time.Time   `json:"-"`
 	Head
 }
 
@@ -95,6 +98,8 @@ func afterDevice(_ domain.Device, d *Doc[domain.Device], f *Fact) {
 		c.Inputs, c.Files = nil, files
 	case domain.DeviceConfigDelivered:
 		d.DeliveredAt = f.At
+	case domain.DeviceSyncRequested, domain.DeviceSyncOutcome:
+		d.SyncAt = f.At
 	}
 }
 
@@ -105,7 +110,7 @@ func deviceRow(key string, d *Doc[domain.Device]) Device {
 		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
 		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
 		ReplacedBy: s.ReplacedBy, Secret: s.Secret, SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt,
-		DeliveredAt: d.DeliveredAt, Head: d.Head}
+		DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Head: d.Head}
 	for _, p := range s.Positions() {
 		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
 	}

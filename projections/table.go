@@ -92,6 +92,7 @@ type Doc[S domain.State[S]] struct {
 	// Instants a state does not keep; zero for most nouns.
 	AssignedAt  time.Time `json:",omitzero"`
 	DeliveredAt time.Time `json:",omitzero"`
+	SyncAt      time.Time `json:",omitzero"`
 
 	size int // of the largest event folded in, and of the document read
 }

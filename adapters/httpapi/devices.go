@@ -17,11 +17,28 @@ import (
 type device struct {
 	projections.Device
 	Settings domain.Settings `json:"settings,omitempty"`
+	Sync     *deviceSync     `json:"sync,omitempty"`
+}
+
+// deviceSync is the latest request that the phone fetch its files.
+type deviceSync struct {
+	ID      string    `json:"id"`
+	State   string    `json:"state" enum:"requested,failed,sent_not_fetched,applied"`
+	Trigger string    `json:"trigger"`
+	Reboot  bool      `json:"reboot,omitempty"`
+	Outcome string    `json:"outcome,omitempty" doc:"of the latest attempt: sent, answered, timeout, unreachable, not_sent; or fetched"`
+	Status  int       `json:"status,omitempty" doc:"of a SIP answer"`
+	Detail  string    `json:"detail,omitempty"`
+	At      time.Time `json:"at"`
 }
 
 func (a *api) device(ctx context.Context, row projections.Device) (device, error) {
 	settings, err := shown(ctx, a, row.Settings)
-	return device{row, settings}, err
+	d := device{row, settings, nil}
+	if s := row.Sync; s.SyncID != "" {
+		d.Sync = &deviceSync{s.SyncID, s.State, s.Trigger, s.Reboot, s.Last.Outcome, s.Last.Status, s.Last.Detail, row.SyncAt}
+	}
+	return d, err
 }
 
 // deviceChange registers a change of one device, named by id or MAC.
@@ -231,6 +248,21 @@ func (a *api) devices() {
 		}
 		_, out, err := s.RegenerateConfig(ctx, commands.RegenerateConfig{ID: life})
 		return out, err
+	})
+	change(a, op{"POST", "/devices/{id}/sync", "synchronize-device", "Ask it to fetch its files again, now; outcomes are in its history", supporters, 202}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			Reboot bool `json:"reboot,omitempty" doc:"restart as well"`
+		}
+	}) (commands.Outcome, string, made, error) {
+		ctx, id, err := a.changingDevice(ctx, s, in.ID, in.IfMatch, sees)
+		if err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		sync, out, err := s.SynchronizeDevice(ctx, commands.SynchronizeDevice{ID: id, Reboot: in.Body.Reboot})
+		return out, "", made{sync}, err
 	})
 	deviceChange(a, op{"POST", "/devices/{id}/move", "move-device", "End its life here, begin the next one in another tenant", operators, 0}, sees, func(ctx context.Context, s *commands.Service, id domain.DeviceID, b struct {
 		TenantID domain.TenantID `json:"tenant_id"`

@@ -57,6 +57,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /devices/{id}/replace":             {"mac": "0015650c0c0c"},
 		"POST /devices/{id}/move":                {"tenant_id": map[place]string{"acme": "acme2", "globex": "globex", "nosuch": "nosuch"}[of]},
 		"POST /devices/{id}/regenerate":          {},
+		"POST /devices/{id}/sync":                {},
 		"POST /devices/{id}/reopen":              {},
 		"POST /devices/{id}/lines":               {"line_id": t + ".line", "position": 2},
 		"PUT /devices/{id}/lines/{line}":         {"line_id": t + ".line"},

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -104,6 +105,9 @@ type Sync struct {
 	Method string `yaml:"method"` // "sip-notify"
 	Event  string `yaml:"event"`  // "check-sync"
 	Reboot string `yaml:"reboot"` // the Event that makes it restart as well
+	// ContentType and Body go along with the message, where a family wants one.
+	ContentType string `yaml:"content_type"`
+	Body        string `yaml:"body"`
 }
 
 // Model is one row of models.csv.
@@ -195,6 +199,15 @@ func (s *Set) Package(ref commands.PluginRef) (*Package, error) {
 		}
 	}
 	return nil, fmt.Errorf("plugin %q %q: %w", ref.Name, ref.Version, commands.ErrNoPlugin)
+}
+
+// SyncMethod is how phones of a plugin are told to fetch again.
+func (s *Set) SyncMethod(ref commands.PluginRef) (commands.SyncMethod, error) {
+	p, err := s.Package(ref)
+	if err != nil {
+		return commands.SyncMethod{}, err
+	}
+	return commands.SyncMethod(p.Sync), nil
 }
 
 func bad(format string, args ...any) error {
@@ -293,6 +306,9 @@ func (p *Package) checkManifest() error {
 			return bad("files[%d]: path and content_type are needed", i)
 		}
 	}
+	if err := p.Sync.check(); err != nil {
+		return err
+	}
 	if p.FwLine != "" {
 		re, err := regexp.Compile(p.FwLine)
 		if err != nil || re.NumSubexp() != 1 {
@@ -301,6 +317,21 @@ func (p *Package) checkManifest() error {
 		p.fwLine = re
 	}
 	return p.compileRules()
+}
+
+// check refuses what cannot stand in the header of a SIP message.
+func (s Sync) check() error {
+	switch {
+	case s == Sync{}:
+		return nil
+	case s.Method != "sip-notify":
+		return bad("sync.method %q must be sip-notify", s.Method)
+	case s.Event == "" || strings.ContainsFunc(s.Event+s.Reboot+s.ContentType, unicode.IsControl):
+		return bad("sync.event is needed, and no word of sync may hold control characters")
+	case (s.Body == "") != (s.ContentType == ""):
+		return bad("sync.body and sync.content_type need each other")
+	}
+	return nil
 }
 
 func isVersion(v string) bool {

@@ -152,6 +152,16 @@ func (s *Sightings) ByDevice(ctx context.Context, id domain.DeviceID) ([]Row, er
 	return s.rows(ctx, `device = ?`, 100, string(id))
 }
 
+// Where implements commands.Whereabouts.
+func (s *Sightings) Where(ctx context.Context, id domain.DeviceID) ([]commands.Sighting, error) {
+	rows, err := s.ByDevice(ctx, id)
+	out := make([]commands.Sighting, len(rows))
+	for i, r := range rows {
+		out[i] = commands.Sighting{Device: r.Device, MAC: r.MAC, IP: r.IP, UserAgent: r.UserAgent, Transport: r.Transport, Path: r.Via, At: r.LastAt}
+	}
+	return out, err
+}
+
 // ByMAC lists what was seen of an address, also as a stranger, latest first.
 func (s *Sightings) ByMAC(ctx context.Context, mac domain.MAC) ([]Row, error) {
 	return s.rows(ctx, `mac = ?`, 100, string(mac))

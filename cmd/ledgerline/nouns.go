@@ -472,6 +472,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			post("reset", "Back to the unconfigured state, within its tenant", "/reset"),
 			post("reopen", "Let it fetch by its MAC alone again, from trusted networks", "/reopen"),
 			post("regenerate", "Make its files anew now", "/regenerate"),
+			post("sync", "Ask it to fetch its files again; show tells what came of it", "/sync", field{"reboot", "bool", "restart it as well"}),
 			post("move", "End its life here and begin the next one in another tenant", "/move", field{"tenant_id", "text", "the other tenant"}),
 		}
 	}

@@ -123,6 +123,48 @@ func (s *Sightings) Seen(one commands.Sighting) {
 	s.seen = append(s.seen, one)
 }
 
+// Where implements commands.Whereabouts.
+func (s *Sightings) Where(_ context.Context, device domain.DeviceID) (out []commands.Sighting, err error) {
+	for _, seen := range slices.Backward(s.All()) {
+		if seen.Device == device {
+			out = append(out, seen)
+		}
+	}
+	return out, nil
+}
+
+// Notifier is a commands.Notifier that remembers what it was to tell whom. Every phone answers 200 through its proxy, or
+// as Answer says.
+type Notifier struct {
+	Faults *Faults // may be nil
+	Answer func(commands.Notification) []domain.DeviceSyncOutcome
+
+	mu   sync.Mutex
+	sent []commands.Notification
+}
+
+// Notify implements commands.Notifier.
+func (n *Notifier) Notify(_ context.Context, m commands.Notification) (attempts []domain.DeviceSyncOutcome, err error) {
+	err = n.Faults.around(Call{Method: "Notify", Stream: m.Device.Stream()}, func() error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.sent = append(n.sent, m)
+		return nil
+	})
+	if err == nil && n.Answer != nil {
+		return n.Answer(m), nil
+	}
+	return []domain.DeviceSyncOutcome{{Outcome: domain.OutcomeAnswered, Status: 200, Method: "sip-notify", Transport: "udp", Route: "proxy", Event: m.Event,
+		To: domain.NewPersonal("", "sip:1201@pbx.test", "")}}, err
+}
+
+// Sent is what phones were told, in order.
+func (n *Notifier) Sent() []commands.Notification {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.sent)
+}
+
 // All is what was seen, in order.
 func (s *Sightings) All() []commands.Sighting {
 	s.mu.Lock()
@@ -140,6 +182,7 @@ type Kit struct {
 	Candidates *Candidates
 	Shelf      *Shelf
 	Sightings  *Sightings
+	Notifier   *Notifier
 	Clock      *Clock
 	Faults     *Faults
 
@@ -165,7 +208,7 @@ func NewService(tb testing.TB, options ...Option) *Kit {
 	log := NewLog()
 	log.Faults = f
 	k := &Kit{Log: log, Vault: NewVault(), Blobs: NewBlobs(), Renderer: NewRenderer(), Candidates: NewCandidates(log), Shelf: NewShelf(log),
-		Sightings: new(Sightings), Clock: NewClock(Start), Faults: f}
+		Sightings: new(Sightings), Notifier: &Notifier{Faults: f}, Clock: NewClock(Start), Faults: f}
 	k.Vault.Faults, k.Blobs.Faults, k.Renderer.Faults, k.Blobs.Vault = f, f, f, k.Vault
 	k.Service = k.restarted()
 	for _, o := range options {
@@ -187,7 +230,7 @@ func (k *Kit) Restart() {
 
 func (k *Kit) restarted() *commands.Service {
 	return &commands.Service{Log: k.Log, Vault: k.Vault, Blobs: k.Blobs, Renderer: k.Renderer, Recognizer: k.Renderer, Candidates: k.Candidates,
-		Shelf: k.Shelf, Sightings: k.Sightings, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
+		Shelf: k.Shelf, Sightings: k.Sightings, Whereabouts: k.Sightings, Notifier: k.Notifier, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
 }
 
 // React does what the reactor does: every row of the table for every event it has not seen yet, in the

@@ -46,6 +46,14 @@ func (r *Renderer) Render(ctx context.Context, in commands.Render) (out commands
 	return out, err
 }
 
+// SyncMethod implements commands.Renderer.
+func (r *Renderer) SyncMethod(p commands.PluginRef) (commands.SyncMethod, error) {
+	if p.Name != Plugin.Name || p.Version != "" && p.Version != Plugin.Version {
+		return commands.SyncMethod{}, commands.ErrNoPlugin
+	}
+	return commands.SyncMethod{Method: "sip-notify", Event: "check-sync;reboot=false", Reboot: "check-sync;reboot=true"}, nil
+}
+
 func lineOf(path string) (n int, ok bool) {
 	_, err := fmt.Sscanf(path, "sip_lines.%d.", &n)
 	return n, err == nil

@@ -341,7 +341,7 @@ func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.She
 	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
 		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
 		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Revision: s.w.revisions[d.ID.Stream()],
-		Dirty: d.dirty || d.made.IsZero()}, true, nil
+		Dirty: d.dirty || d.made.IsZero(), Syncing: d.Sync.Open()}, true, nil
 }
 
 // ByMAC implements commands.Shelf.

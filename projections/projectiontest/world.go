@@ -322,7 +322,7 @@ func (w *World) stepDevice(t *Tenant) {
 		}
 	}
 	var events []domain.Event
-	switch w.Choose(14) {
+	switch w.Choose(16) {
 	case 0:
 		events = d.Identify(domain.DeviceFacts{Firmware: w.next("96.")})
 	case 1:
@@ -360,6 +360,10 @@ func (w *World) stepDevice(t *Tenant) {
 			f := d.Config.Files[0]
 			events = d.Deliver(domain.DeviceConfigDelivered{Path: f.Path, MAC: f.MAC, Via: "secret", Transport: "https", DeliveredAt: w.Now})
 		}
+	case 11:
+		events, _ = d.RequestSync(domain.DeviceSyncRequested{SyncID: w.next("sync"), Trigger: domain.SyncChanged, Paced: w.Choose(2) == 0})
+	case 12:
+		events = d.NoteAttempts(d.Sync.SyncID, []domain.DeviceSyncOutcome{{Outcome: domain.OutcomeAnswered, Status: 200 + 208*w.Choose(2)}})
 	default:
 		events, _ = d.Regenerate(w.config(d, t))
 	}
