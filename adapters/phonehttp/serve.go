@@ -27,15 +27,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := s.opt.Now()
 	out := &answer{ResponseWriter: w, route: "none"}
 	defer func() { s.account(r, client, out, s.opt.Now().Sub(start)) }()
+	asked := r
+	if r.Method == http.MethodPost {
+		asked = askedByForm(w, r)
+	}
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case asked.Method != http.MethodGet && asked.Method != http.MethodHead:
 		out.Header().Set("Allow", "GET, HEAD")
 		s.refuse(out, http.StatusMethodNotAllowed)
-	case !ok || len(r.URL.RawQuery) > maxQuery:
+	case !ok || len(asked.URL.RawQuery) > maxQuery:
 		s.refuse(out, http.StatusNotFound)
 	default:
-		s.serveFile(out, r, client, segments)
+		s.serveFile(out, asked, client, segments)
 	}
+}
+
+// askedByForm is a POST of a form as the GET it stands for, the form being the query: Jitsi posts what its provisioning URL
+// has behind "?" (ProvisioningServiceImpl, HttpUtils.postForm). Any other POST is left as it is.
+func askedByForm(w http.ResponseWriter, r *http.Request) *http.Request {
+	if kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") || r.URL.RawQuery != "" {
+		return r
+	}
+	form, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuery))
+	if err != nil {
+		return r
+	}
+	get := r.Clone(r.Context())
+	get.Method, get.URL.RawQuery = http.MethodGet, string(form)
+	return get
 }
 
 func (s *Server) mounted(r *http.Request) http.Handler {

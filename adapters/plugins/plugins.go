@@ -102,7 +102,7 @@ type FileRow struct {
 
 // Sync says how a phone is told to fetch again.
 type Sync struct {
-	Method string `yaml:"method"` // "sip-notify"
+	Method string `yaml:"method"` // "sip-notify", or "none": it fetches when it starts
 	Event  string `yaml:"event"`  // "check-sync"
 	Reboot string `yaml:"reboot"` // the Event that makes it restart as well
 	// ContentType and Body go along with the message, where a family wants one.
