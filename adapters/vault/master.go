@@ -72,13 +72,24 @@ func (m *master) wrap(k *key) []byte {
 
 func (m *master) unwrap(r row) (*key, error) {
 	if len(r.wrapped) != wrappedSize {
-		return nil, fmt.Errorf("key of %s is damaged in vault.db", r.subject)
+		return nil, fmt.Errorf("key of %s is damaged in the vault", r.subject)
 	}
 	data, err := m.aead.Open(nil, r.wrapped[:nonceSize], r.wrapped[nonceSize:], wrapAAD(r.subject, r.keyID))
 	if err != nil {
-		return nil, fmt.Errorf("key of %s is damaged in vault.db", r.subject)
+		return nil, fmt.Errorf("key of %s is damaged in the vault", r.subject)
 	}
 	return newKey(r.subject, r.keyID, data)
+}
+
+// keyOf is the key in a row: nil for a row that is none, domain.ErrErased for a tombstone.
+func (m *master) keyOf(r row) (*key, error) {
+	switch {
+	case !r.exists:
+		return nil, nil
+	case r.destroyed:
+		return nil, domain.ErrErased
+	}
+	return m.unwrap(r)
 }
 
 // wrapAAD binds a wrapped key to its row. A key id has no NUL.
@@ -133,7 +144,7 @@ func (s source) find(expected string) (m *master, next bool, err error) {
 	}
 	switch {
 	case !missing:
-		return nil, false, fmt.Errorf("%w: vault.db belongs to the key with fingerprint %s, %s holds the one with %s; name the right file with --master-key-file",
+		return nil, false, fmt.Errorf("%w: the vault belongs to the key with fingerprint %s, %s holds the one with %s; name the right file with --master-key-file",
 			ErrWrongMasterKey, expected, s.path, m.fingerprint)
 	case expected != "":
 		return nil, false, fmt.Errorf("%s (fingerprint %s): %w", s.path, expected, ErrMasterKeyLost)

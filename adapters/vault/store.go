@@ -32,12 +32,8 @@ CREATE TABLE wrapped (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL CHECK (length(
 PRAGMA user_version = 1;
 `
 
-const (
-	selectRows = `SELECT k.id, k.subject, k.key_id, k.destroyed_at IS NOT NULL, w.bytes
-		FROM keys k LEFT JOIN wrapped w ON w.id = k.id`
-	selectBySubject = selectRows + ` WHERE k.subject = ?`
-	selectByID      = selectRows + ` WHERE k.key_id = ?`
-)
+const selectRows = `SELECT k.id, k.subject, k.key_id, k.destroyed_at IS NOT NULL, w.bytes
+	FROM keys k LEFT JOIN wrapped w ON w.id = k.id`
 
 // row is a key as it stands in the database; the zero value means there is none.
 type row struct {
@@ -120,10 +116,10 @@ func setFingerprint(conn *sqlite.Conn, fingerprint string) error {
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, &sqlitex.ExecOptions{Args: []any{fingerprint}})
 }
 
-// selectRow is the first row of query.
-func selectRow(conn *sqlite.Conn, query, arg string) (r row, err error) {
-	err = sqlitex.Execute(conn, query, &sqlitex.ExecOptions{
-		Args:       []any{arg},
+// selectRow is the row found by a column's value.
+func selectRow(conn *sqlite.Conn, by column, value string) (r row, err error) {
+	err = sqlitex.Execute(conn, selectRows+` WHERE k.`+string(by)+` = ?`, &sqlitex.ExecOptions{
+		Args:       []any{value},
 		ResultFunc: func(s *sqlite.Stmt) error { r = scanRow(s); return nil },
 	})
 	return r, err
@@ -150,7 +146,7 @@ func insertKey(conn *sqlite.Conn, k *key, wrapped []byte, now time.Time) error {
 
 // destroyKey overwrites the wrapped key where it stands and leaves a tombstone.
 func destroyKey(conn *sqlite.Conn, subject domain.Subject, now time.Time) error {
-	r, err := selectRow(conn, selectBySubject, string(subject))
+	r, err := selectRow(conn, bySubject, string(subject))
 	if err != nil || r.destroyed {
 		return err
 	}

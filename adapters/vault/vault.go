@@ -29,6 +29,8 @@
 // operator's duty, and after restoring one, every key.destroyed of the log has to be erased again. What
 // the disk keeps of overwritten blocks (snapshots, wear levelling) is outside a program's reach.
 //
+// Several replicas share a vault in PostgreSQL: Shared. What it cannot promise about erased bytes stands there.
+//
 // Not here: who may open what (commands), the events (domain), sealing of whole event payloads.
 package vault
 
@@ -85,15 +87,39 @@ type Options struct {
 	Clock func() time.Time
 }
 
+// ring is what every vault does with keys, wherever they stand. Its methods are those of commands.Vault.
+type ring struct {
+	clock func() time.Time
+	cache *cache
+	store store
+}
+
+// store keeps wrapped keys and tombstones, durably: vault.db, or PostgreSQL (shared.go).
+type store interface {
+	// readKey reads and unwraps one key; nil without an error if there is none, domain.ErrErased for a tombstone.
+	readKey(ctx context.Context, by column, value string) (*key, error)
+	// insert keeps k unless its subject has a row already, and answers the row that was there.
+	insert(ctx context.Context, k *key) (found row, err error)
+	// destroy leaves a tombstone and calls forget once that is durable, also when ctx has ended meanwhile.
+	destroy(ctx context.Context, subject domain.Subject, forget func()) error
+}
+
+// column is what a key is found by.
+type column string
+
+const (
+	bySubject column = "subject"
+	byID      column = "key_id"
+)
+
 // Vault implements commands.Vault over one directory. Safe for concurrent use. Whoever opens it closes it.
 type Vault struct {
+	ring
 	dir     string
-	clock   func() time.Time
 	lock    *os.File
 	source  source
 	created string
 	read    *sqlitex.Pool
-	cache   *cache
 
 	// mu is held for reading while a wrapped key is read and unwrapped, for writing while a rotation
 	// changes both; the writer, which is the only one to change master, reads it without.
@@ -111,7 +137,10 @@ type Vault struct {
 	crash func(step string) error
 }
 
-var _ commands.Vault = (*Vault)(nil)
+var (
+	_ commands.Vault = (*Vault)(nil)
+	_ store          = (*Vault)(nil)
+)
 
 // Open opens the vault in o.Dir, making a new one if there is none, finishes a rotation that was cut off,
 // and clears what an erasure that was cut off left behind. Errors: ErrLocked, ErrWrongMasterKey,
@@ -131,9 +160,10 @@ func Open(ctx context.Context, o Options) (*Vault, error) {
 		return nil, fmt.Errorf("open vault in %s: %w", o.Dir, err)
 	}
 	v := &Vault{
-		dir: o.Dir, clock: o.Clock, lock: lock, source: locate(o), cache: newCache(cacheSize, cacheTTL),
+		ring: ring{clock: o.Clock, cache: newCache(cacheSize, cacheTTL)}, dir: o.Dir, lock: lock, source: locate(o),
 		jobs: make(chan *job), alone: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	v.store = v
 	if err := v.open(); err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("open vault in %s: %w", o.Dir, err)
@@ -228,7 +258,7 @@ func (v *Vault) MasterFingerprint() string {
 }
 
 // Ensure implements commands.Vault. Concurrent calls share one durable write.
-func (v *Vault) Ensure(ctx context.Context, subject domain.Subject) (keyID string, created bool, err error) {
+func (v *ring) Ensure(ctx context.Context, subject domain.Subject) (keyID string, created bool, err error) {
 	k, created, err := v.ensure(ctx, subject)
 	if err != nil {
 		return "", false, fmt.Errorf("ensure key of %s: %w", subject, err)
@@ -236,14 +266,14 @@ func (v *Vault) Ensure(ctx context.Context, subject domain.Subject) (keyID strin
 	return k.id, created, nil
 }
 
-func (v *Vault) ensure(ctx context.Context, subject domain.Subject) (k *key, created bool, err error) {
+func (v *ring) ensure(ctx context.Context, subject domain.Subject) (k *key, created bool, err error) {
 	if k := v.cache.bySubject(subject, v.clock()); k != nil {
 		return k, false, nil
 	}
 	if len(subject) == 0 || len(subject) > 255 {
 		return nil, false, ErrBadSubject
 	}
-	k, err = v.load(ctx, selectBySubject, string(subject))
+	k, err = v.load(ctx, bySubject, string(subject))
 	if err != nil || k != nil {
 		return k, false, err
 	}
@@ -251,7 +281,7 @@ func (v *Vault) ensure(ctx context.Context, subject domain.Subject) (k *key, cre
 }
 
 // create makes the key unless another call was faster.
-func (v *Vault) create(ctx context.Context, subject domain.Subject) (*key, bool, error) {
+func (v *ring) create(ctx context.Context, subject domain.Subject) (*key, bool, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, false, err
@@ -262,35 +292,24 @@ func (v *Vault) create(ctx context.Context, subject domain.Subject) (*key, bool,
 	if err != nil {
 		return nil, false, err
 	}
-	var found row
-	err = v.submit(ctx, &job{
-		do: func(conn *sqlite.Conn) (err error) {
-			if found, err = selectRow(conn, selectBySubject, string(subject)); err != nil || found.exists {
-				return err
-			}
-			return insertKey(conn, fresh, v.master.wrap(fresh), v.clock())
-		},
-		after: func() {
-			if !found.exists {
-				v.cache.put(fresh, v.clock())
-			}
-		},
-	})
+	generation := v.cache.generation()
+	found, err := v.store.insert(ctx, fresh)
 	switch {
 	case err != nil:
 		return nil, false, err
 	case found.destroyed:
 		return nil, false, domain.ErrErased
 	case found.exists:
-		k, err := v.load(ctx, selectBySubject, string(subject))
+		k, err := v.load(ctx, bySubject, string(subject))
 		return k, false, err
 	}
+	v.cache.putIf(fresh, v.clock(), generation) // else some key was forgotten: the next call reads it
 	return fresh, true, nil
 }
 
 // Seal implements commands.Vault. Sealed.Fingerprint is the first 32 hex digits of
 // Hash(subject, "fingerprint", clear).
-func (v *Vault) Seal(ctx context.Context, subject domain.Subject, clear, aad string) (domain.Sealed, error) {
+func (v *ring) Seal(ctx context.Context, subject domain.Subject, clear, aad string) (domain.Sealed, error) {
 	k, _, err := v.ensure(ctx, subject)
 	if err != nil {
 		return domain.Sealed{}, fmt.Errorf("seal for %s: %w", subject, err)
@@ -300,14 +319,14 @@ func (v *Vault) Seal(ctx context.Context, subject domain.Subject, clear, aad str
 
 // Open implements commands.Vault. Content under a key this vault has never had does not authenticate
 // either: commands.ErrForged. A value that was never sealed is domain.ErrUnsealed.
-func (v *Vault) Open(ctx context.Context, s domain.Sealed) (string, error) {
+func (v *ring) Open(ctx context.Context, s domain.Sealed) (string, error) {
 	if _, _, pending := s.Pending(); pending {
 		return "", fmt.Errorf("open: %w", domain.ErrUnsealed)
 	}
 	k := v.cache.byID(s.KeyID, v.clock())
 	if k == nil {
 		var err error
-		if k, err = v.load(ctx, selectByID, s.KeyID); err != nil {
+		if k, err = v.load(ctx, byID, s.KeyID); err != nil {
 			return "", fmt.Errorf("open: %w", err)
 		}
 	}
@@ -322,7 +341,7 @@ func (v *Vault) Open(ctx context.Context, s domain.Sealed) (string, error) {
 }
 
 // Hash implements commands.Vault. It makes a key if there is none, as Seal does.
-func (v *Vault) Hash(ctx context.Context, subject domain.Subject, purpose string, value []byte) ([]byte, error) {
+func (v *ring) Hash(ctx context.Context, subject domain.Subject, purpose string, value []byte) ([]byte, error) {
 	k, _, err := v.ensure(ctx, subject)
 	if err != nil {
 		return nil, fmt.Errorf("hash for %s: %w", subject, err)
@@ -330,32 +349,36 @@ func (v *Vault) Hash(ctx context.Context, subject domain.Subject, purpose string
 	return k.hash(purpose, value), nil
 }
 
-// Erase implements commands.Vault: it returns when no file of the vault holds the wrapped key any more.
-// A subject that never had a key is erased too: it will get none. ErrTraces if old pages remain.
-func (v *Vault) Erase(ctx context.Context, subject domain.Subject) error {
+// Erase implements commands.Vault: it returns when no file of the vault holds the wrapped key any more (of
+// a Shared one: no row). A subject that never had a key is erased too: it will get none. ErrTraces if old
+// pages remain.
+func (v *ring) Erase(ctx context.Context, subject domain.Subject) error {
 	if len(subject) == 0 || len(subject) > 255 {
 		return ErrBadSubject
 	}
-	err := v.submit(ctx, &job{
-		do:    func(conn *sqlite.Conn) error { return destroyKey(conn, subject, v.clock()) },
-		after: func() { v.cache.forget(subject) },
-		scrub: true,
-	})
-	if err != nil {
+	if err := v.store.destroy(ctx, subject, func() { v.cache.forget(subject) }); err != nil {
 		return fmt.Errorf("erase %s: %w", subject, err)
 	}
 	return nil
 }
 
-// Forget drops subject's key from memory: call it for a key.destroyed that another process recorded.
-func (v *Vault) Forget(subject domain.Subject) { v.cache.forget(subject) }
+// Forget drops the subjects' keys from memory, or all keys if none is named: call it for a key.destroyed
+// that another process recorded.
+func (v *ring) Forget(subjects ...domain.Subject) {
+	if len(subjects) == 0 {
+		v.cache.clear()
+	}
+	for _, s := range subjects {
+		v.cache.forget(s)
+	}
+}
 
 // load reads and unwraps one key; nil without an error if there is none, domain.ErrErased for a tombstone.
 // If some key was forgotten meanwhile, it may have been this one: read again, never cache a stale copy.
-func (v *Vault) load(ctx context.Context, query, arg string) (*key, error) {
+func (v *ring) load(ctx context.Context, by column, value string) (*key, error) {
 	for {
 		generation := v.cache.generation()
-		k, err := v.readKey(ctx, query, arg)
+		k, err := v.store.readKey(ctx, by, value)
 		if err != nil || k == nil {
 			return nil, err
 		}
@@ -365,7 +388,7 @@ func (v *Vault) load(ctx context.Context, query, arg string) (*key, error) {
 	}
 }
 
-func (v *Vault) readKey(ctx context.Context, query, arg string) (*key, error) {
+func (v *Vault) readKey(ctx context.Context, by column, value string) (*key, error) {
 	conn, err := v.read.Take(ctx)
 	if err != nil {
 		return nil, err
@@ -373,14 +396,30 @@ func (v *Vault) readKey(ctx context.Context, query, arg string) (*key, error) {
 	defer v.read.Put(conn)
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	r, err := selectRow(conn, query, arg)
-	switch {
-	case err != nil:
+	r, err := selectRow(conn, by, value)
+	if err != nil {
 		return nil, err
-	case !r.exists:
-		return nil, nil
-	case r.destroyed:
-		return nil, domain.ErrErased
 	}
-	return v.master.unwrap(r)
+	return v.master.keyOf(r)
+}
+
+func (v *Vault) insert(ctx context.Context, k *key) (found row, err error) {
+	err = v.submit(ctx, &job{do: func(conn *sqlite.Conn) (err error) {
+		if found, err = selectRow(conn, bySubject, string(k.subject)); err != nil || found.exists {
+			return err
+		}
+		return insertKey(conn, k, v.master.wrap(k), v.clock())
+	}})
+	if err != nil {
+		return row{}, err // the writer may still be at it
+	}
+	return found, nil
+}
+
+func (v *Vault) destroy(ctx context.Context, subject domain.Subject, forget func()) error {
+	return v.submit(ctx, &job{
+		do:    func(conn *sqlite.Conn) error { return destroyKey(conn, subject, v.clock()) },
+		after: forget,
+		scrub: true,
+	})
 }
