@@ -16,6 +16,8 @@
 // Trust. Whoever reads blobs.db learns subjects, macs and sizes; for content stored by its SHA-256 also
 // whether it is a content he can guess. Whoever changes it can make files unreadable, not different.
 //
+// Several replicas share blobs in PostgreSQL: Shared.
+//
 // Not here: which file is a device's current one (projections), caching, and the keys (adapters/vault).
 package blobs
 
@@ -69,13 +71,40 @@ type Options struct {
 	Sealer Sealer // outlives the store
 }
 
-// Blobs implements commands.Blobs over one file. Safe for concurrent use. Whoever opens it closes it.
-type Blobs struct {
-	path    string
+// packer is what all blobs have in common, wherever they stand: packing, sealing, naming.
+type packer struct {
 	sealer  Sealer
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
-	read    *sqlitex.Pool
+	store   store
+}
+
+// store keeps sealed blobs, durably: blobs.db, or PostgreSQL (shared.go).
+type store interface {
+	// insert keeps b unless one stands there.
+	insert(ctx context.Context, b blob) error
+	// row is what stands there, without its AAD; commands.ErrNoBlob, domain.ErrErased.
+	row(ctx context.Context, subject domain.Subject, mac string) (domain.Sealed, error)
+	// erase removes the bytes and leaves that there were some; no macs means all of the subject.
+	erase(ctx context.Context, subject domain.Subject, macs []string) error
+	stats(ctx context.Context) (Stats, error)
+}
+
+// blob is one row.
+type blob struct {
+	subject domain.Subject
+	mac     string
+	keyID   string
+	size    int // bytes before compression
+	nonce   []byte
+	sealed  []byte
+}
+
+// Blobs implements commands.Blobs over one file. Safe for concurrent use. Whoever opens it closes it.
+type Blobs struct {
+	packer
+	path string
+	read *sqlitex.Pool
 
 	jobs      chan *job
 	closing   chan struct{}
@@ -84,7 +113,10 @@ type Blobs struct {
 	closeErr  error
 }
 
-var _ commands.Blobs = (*Blobs)(nil)
+var (
+	_ commands.Blobs = (*Blobs)(nil)
+	_ store          = (*Blobs)(nil)
+)
 
 // Open opens blobs.db in o.Dir, making a new one if there is none. One process at a time may write;
 // the lock of the log sees to that. Errors: ErrNewerFormat.
@@ -92,25 +124,16 @@ func Open(ctx context.Context, o Options) (*Blobs, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	b := &Blobs{
-		path: filepath.Join(o.Dir, databaseName), sealer: o.Sealer,
-		jobs: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{}),
-	}
-	if err := b.open(); err != nil {
+	b := &Blobs{path: filepath.Join(o.Dir, databaseName), jobs: make(chan *job), closing: make(chan struct{}), stopped: make(chan struct{})}
+	b.store = b
+	if err := b.open(o.Sealer); err != nil {
 		return nil, fmt.Errorf("open %s: %w", b.path, err)
 	}
 	return b, nil
 }
 
-func (b *Blobs) open() (err error) {
-	// One level for ever: equal bytes give equal sizes. The seal authenticates, so no checksum.
-	b.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return err
-	}
-	b.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(MaxSize))
-	if err != nil {
+func (b *Blobs) open(sealer Sealer) error {
+	if err := b.packer.open(sealer); err != nil {
 		return err
 	}
 	conn, err := openWriter(b.path)
@@ -127,41 +150,61 @@ func (b *Blobs) open() (err error) {
 	return nil
 }
 
+func (p *packer) open(sealer Sealer) (err error) {
+	p.sealer = sealer
+	// One level for ever: equal bytes give equal sizes. The seal authenticates, so no checksum.
+	p.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false),
+		zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return err
+	}
+	p.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxMemory(MaxSize))
+	return err
+}
+
+func (p *packer) close() error {
+	p.decoder.Close()
+	return p.encoder.Close()
+}
+
 // Close waits for writes under way and closes the file. Closing twice answers as the first time did.
 func (b *Blobs) Close() error {
 	b.closeOnce.Do(func() {
 		close(b.closing)
 		<-b.stopped
-		b.closeErr = errors.Join(b.closeErr, b.read.Close(), b.encoder.Close())
-		b.decoder.Close()
+		b.closeErr = errors.Join(b.closeErr, b.read.Close(), b.packer.close())
 	})
 	return b.closeErr
 }
 
 // Put implements commands.Blobs. Errors: ErrTooBig, ErrBadKey, domain.ErrErased when subject's key has
 // been destroyed.
-func (b *Blobs) Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
-	if err := b.put(ctx, subject, mac, data); err != nil {
+func (p *packer) Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+	if err := p.put(ctx, subject, mac, data); err != nil {
 		return fmt.Errorf("store blob of %.80s: %w", subject, err)
 	}
 	return nil
 }
 
-func (b *Blobs) put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+func (p *packer) put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
 	if err := checkKey(subject, mac); err != nil {
 		return err
 	}
 	if len(data) > MaxSize {
 		return fmt.Errorf("%d bytes: %w", len(data), ErrTooBig)
 	}
-	packed := b.encoder.EncodeAll(data, nil)
-	sealed, err := b.sealer.Seal(ctx, subject, string(packed), sealAAD(subject, mac))
+	packed := p.encoder.EncodeAll(data, nil)
+	sealed, err := p.sealer.Seal(ctx, subject, string(packed), sealAAD(subject, mac))
 	if err != nil {
 		return err
 	}
-	return b.submit(ctx, &job{weight: len(packed), do: func(conn *sqlite.Conn) error {
+	return p.store.insert(ctx, blob{subject, mac, sealed.KeyID, len(data), sealed.Nonce, sealed.Ciphertext})
+}
+
+func (b *Blobs) insert(ctx context.Context, row blob) error {
+	return b.submit(ctx, &job{weight: len(row.sealed), do: func(conn *sqlite.Conn) error {
 		return sqlitex.Execute(conn, insertBlob, &sqlitex.ExecOptions{
-			Args: []any{string(subject), mac, sealed.KeyID, len(data), sealed.Nonce, sealed.Ciphertext},
+			Args: []any{string(row.subject), row.mac, row.keyID, row.size, row.nonce, row.sealed},
 		})
 	}})
 }
@@ -179,24 +222,25 @@ func sealAAD(subject domain.Subject, mac string) string {
 }
 
 // Get implements commands.Blobs. Errors also: commands.ErrForged.
-func (b *Blobs) Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
-	data, err := b.get(ctx, subject, mac)
+func (p *packer) Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
+	data, err := p.get(ctx, subject, mac)
 	if err != nil {
 		return nil, fmt.Errorf("read blob of %.80s: %w", subject, err)
 	}
 	return data, nil
 }
 
-func (b *Blobs) get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
-	sealed, err := b.row(ctx, subject, mac)
+func (p *packer) get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error) {
+	sealed, err := p.store.row(ctx, subject, mac)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := b.sealer.Open(ctx, sealed)
+	sealed.AAD = sealAAD(subject, mac)
+	packed, err := p.sealer.Open(ctx, sealed)
 	if err != nil {
 		return nil, err
 	}
-	data, err := b.decoder.DecodeAll([]byte(packed), nil)
+	data, err := p.decoder.DecodeAll([]byte(packed), nil)
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
@@ -210,7 +254,7 @@ func (b *Blobs) row(ctx context.Context, subject domain.Subject, mac string) (do
 	}
 	defer b.read.Put(conn)
 	found, erased := false, false
-	sealed := domain.Sealed{AAD: sealAAD(subject, mac)}
+	sealed := domain.Sealed{}
 	err = sqlitex.Execute(conn, selectBlob, &sqlitex.ExecOptions{
 		Args: []any{string(subject), mac},
 		ResultFunc: func(s *sqlite.Stmt) error {
@@ -232,14 +276,14 @@ func (b *Blobs) row(ctx context.Context, subject domain.Subject, mac string) (do
 
 // PutContent stores content too large for an event (a catalogue, a script, a certificate) under its
 // SHA-256, which is what the event names: 64 hex digits. Errors are those of Put.
-func (b *Blobs) PutContent(ctx context.Context, subject domain.Subject, data []byte) (sha256Hex string, err error) {
+func (p *packer) PutContent(ctx context.Context, subject domain.Subject, data []byte) (sha256Hex string, err error) {
 	name := contentName(data)
-	return name, b.Put(ctx, subject, contentMAC(name), data)
+	return name, p.Put(ctx, subject, contentMAC(name), data)
 }
 
 // GetContent returns what PutContent stored for subject. Errors are those of Get.
-func (b *Blobs) GetContent(ctx context.Context, subject domain.Subject, sha256Hex string) ([]byte, error) {
-	return b.Get(ctx, subject, contentMAC(sha256Hex))
+func (p *packer) GetContent(ctx context.Context, subject domain.Subject, sha256Hex string) ([]byte, error) {
+	return p.Get(ctx, subject, contentMAC(sha256Hex))
 }
 
 func contentName(data []byte) string {
@@ -250,9 +294,17 @@ func contentName(data []byte) string {
 // contentMAC cannot be the mac of a file, which has hex digits only.
 func contentMAC(name string) string { return "sha256:" + name }
 
-// Erase implements commands.Blobs: the bytes are overwritten in the file and gone from its write-ahead log.
-func (b *Blobs) Erase(ctx context.Context, subject domain.Subject, macs ...string) error {
-	err := b.submit(ctx, &job{erases: true, do: func(conn *sqlite.Conn) error {
+// Erase implements commands.Blobs: the bytes are overwritten in the file and gone from its write-ahead log
+// (of Shared ones: gone from their row).
+func (p *packer) Erase(ctx context.Context, subject domain.Subject, macs ...string) error {
+	if err := p.store.erase(ctx, subject, macs); err != nil {
+		return fmt.Errorf("erase blobs of %.80s: %w", subject, err)
+	}
+	return nil
+}
+
+func (b *Blobs) erase(ctx context.Context, subject domain.Subject, macs []string) error {
+	return b.submit(ctx, &job{erases: true, do: func(conn *sqlite.Conn) error {
 		if len(macs) == 0 {
 			return sqlitex.Execute(conn, eraseBlobs, &sqlitex.ExecOptions{Args: []any{string(subject)}})
 		}
@@ -263,10 +315,6 @@ func (b *Blobs) Erase(ctx context.Context, subject domain.Subject, macs ...strin
 		}
 		return nil
 	}})
-	if err != nil {
-		return fmt.Errorf("erase blobs of %.80s: %w", subject, err)
-	}
-	return nil
 }
 
 // Stats counts what is stored. Sizes are in bytes.
@@ -278,18 +326,23 @@ type Stats struct {
 }
 
 // Stats reads the whole table: for an operator's question, not for every scrape.
-func (b *Blobs) Stats(ctx context.Context) (s Stats, err error) {
-	conn, err := b.read.Take(ctx)
+func (p *packer) Stats(ctx context.Context) (Stats, error) {
+	s, err := p.store.stats(ctx)
 	if err != nil {
 		return s, fmt.Errorf("count blobs: %w", err)
+	}
+	return s, nil
+}
+
+func (b *Blobs) stats(ctx context.Context) (s Stats, err error) {
+	conn, err := b.read.Take(ctx)
+	if err != nil {
+		return s, err
 	}
 	defer b.read.Put(conn)
 	err = sqlitex.Execute(conn, selectStats, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
 		s = Stats{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3)}
 		return nil
 	}})
-	if err != nil {
-		return s, fmt.Errorf("count blobs: %w", err)
-	}
-	return s, nil
+	return s, err
 }

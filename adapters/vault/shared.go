@@ -17,21 +17,21 @@ import (
 // sharedSchema: the wrapped key stands in a table of its own, so that destroying it deletes a row, and the
 // vacuum that follows has little to read.
 const sharedSchema = `
-CREATE TABLE IF NOT EXISTS ledgerline_vault_meta (name text PRIMARY KEY, value text NOT NULL);
-CREATE TABLE IF NOT EXISTS ledgerline_vault_keys (
+CREATE TABLE ledgerline_vault_meta (name text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE ledgerline_vault_keys (
 	subject text PRIMARY KEY,
 	key_id text UNIQUE, -- NULL: erased before there was a key
 	created_at timestamptz,
 	destroyed_at timestamptz
 );
-CREATE TABLE IF NOT EXISTS ledgerline_vault_wrapped (
+CREATE TABLE ledgerline_vault_wrapped (
 	subject text PRIMARY KEY REFERENCES ledgerline_vault_keys,
 	bytes bytea NOT NULL CHECK (length(bytes) = 60)
 );
-INSERT INTO ledgerline_vault_meta VALUES ('format', '1') ON CONFLICT DO NOTHING;
+INSERT INTO ledgerline_vault_meta VALUES ('format', '1');
 `
 
-// sharedLock serialises the making of the tables: CREATE … IF NOT EXISTS alone races with itself.
+// sharedLock serialises the making of the tables and the first naming of the master key.
 const sharedLock = 0x6c6c7661756c74 // "llvault"
 
 // SharedOptions say where a shared vault is and which master key opens it; both are needed.
@@ -91,8 +91,14 @@ func (v *Shared) open(ctx context.Context, from source) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(sharedLock)); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, sharedSchema); err != nil {
+		var made bool
+		if err := tx.QueryRow(ctx, `SELECT to_regclass('ledgerline_vault_wrapped') IS NOT NULL`).Scan(&made); err != nil {
 			return err
+		}
+		if !made {
+			if _, err := tx.Exec(ctx, sharedSchema); err != nil {
+				return err
+			}
 		}
 		var written, expected string
 		err := tx.QueryRow(ctx, `SELECT (SELECT value FROM ledgerline_vault_meta WHERE name = 'format'),
