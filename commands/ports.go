@@ -77,6 +77,24 @@ type Parked struct {
 	At       time.Time       `json:"at"`
 }
 
+// Leases keeps which replica may do what only one at a time should (D8). It is a courtesy that saves work
+// done twice, not a lock: a replica that slept through the end of its lease goes on until it notices.
+// Implemented by stores that several replicas share.
+type Leases interface {
+	// LoadLease returns what was last saved under name and its revision; domain.NoStream when nothing was.
+	LoadLease(ctx context.Context, name string) (Lease, domain.Revision, error)
+	// SaveLease replaces what was saved at revision at, durably. domain.ErrConflict when that is no longer the
+	// last; domain.ErrOutcomeUnknown when it may or may not have been saved.
+	SaveLease(ctx context.Context, name string, at domain.Revision, l Lease) error
+}
+
+// Lease is who holds it. Whoever else has seen the same revision for as long as TTL, by its own clock, may
+// take it; an empty Holder has given it back.
+type Lease struct {
+	Holder string        `json:"holder"`
+	TTL    time.Duration `json:"ttl_ns"`
+}
+
 // Vault holds one data key per subject, outside the log, and everything done with it (D2). The keys
 // derived from a data key for sealing, fingerprints, hashes and macs are different keys. Safe for
 // concurrent use. All methods but Ensure answer domain.ErrErased when the key has been destroyed.

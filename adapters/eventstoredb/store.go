@@ -1,5 +1,5 @@
 // Package eventstoredb keeps the log on an EventStoreDB server or cluster, over the official client
-// (EventStore-Client-Go v4.2.0). It implements commands.Log and commands.ReactorStore.
+// (EventStore-Client-Go v4.2.0). It implements commands.Log, commands.ReactorStore and commands.Leases.
 //
 // Why a layer of its own around the client? Because of how that client is (reference/eventstoredb.md §7):
 // calls hang for ever when discovery gives up, ignoring their context; it panics on messages it does not
@@ -9,7 +9,7 @@
 // replaced at the next call.
 //
 // What holds: event ids are ours; the size of an append is checked before it is sent; positions are the
-// server's pairs, opaque; what the server or this adapter keeps for itself ("$…", "reactor-…") is never
+// server's pairs, opaque; what the server or this adapter keeps for itself ("$…", "reactor-…", "lease-…") is never
 // shown by ReadAll, Subscribe and Head. That an id is unique in its stream is checked by the server only
 // where it recognises a repetition: writers give out UUIDs.
 //
@@ -43,6 +43,7 @@ import (
 var (
 	_ commands.Log          = (*Store)(nil)
 	_ commands.ReactorStore = (*Store)(nil)
+	_ commands.Leases       = (*Store)(nil)
 )
 
 // Credentials are a user of the server. The zero value means those of the connection string, or none.
@@ -57,16 +58,32 @@ const (
 	checkpointEvery  = 500  // windows of 32 events the server looks through without a sign of life
 	attempts         = 4    // of what may be repeated: reads, and appends whose repetition is safe
 	ahead            = 64   // events received and not yet looked at, of one read
+
+	stuck = 30 * time.Second // a client this old whose every call is left behind is given up
 )
 
 // Store is a connection to the log. Safe for concurrent use.
 type Store struct {
 	config *esdb.Configuration
-	calls  chan struct{} // one token per running call
 
 	mu      sync.Mutex
-	client  *esdb.Client
-	bounded map[string]bool // reactor streams whose $maxCount this process has seen to
+	conn    *connection
+	bounded map[domain.StreamID]bool            // streams whose $maxCount this process has seen to
+	saved   map[domain.StreamID]domain.Revision // of reactor streams, as last seen here
+	head    domain.Position                     // of what is shown, when the whole log ended at end
+	end     domain.Position
+}
+
+// connection is one client. Calls that hang in it for ever keep their tokens, and go with it.
+type connection struct {
+	client *esdb.Client
+	calls  chan struct{} // one token per running call
+	since  time.Time
+}
+
+func connect(config *esdb.Configuration) (*connection, error) {
+	client, err := esdb.NewClient(config)
+	return &connection{client: client, calls: make(chan struct{}, maxCalls), since: time.Now()}, err
 }
 
 // Open connects with a connection string ("esdb://host:2113?tls=false", "esdb+discover://…") and waits
@@ -103,18 +120,18 @@ func newStore(connString string, c Credentials) (*Store, error) {
 	}
 	config.MaxDiscoverAttempts = max(config.MaxDiscoverAttempts, discoverAttempts)
 	config.Logger = esdb.NoopLogging()
-	client, err := esdb.NewClient(config)
+	conn, err := connect(config)
 	if err != nil {
 		return nil, err
 	}
-	return &Store{config: config, client: client, calls: make(chan struct{}, maxCalls), bounded: map[string]bool{}}, nil
+	return &Store{config: config, conn: conn, bounded: map[domain.StreamID]bool{}, saved: map[domain.StreamID]domain.Revision{}}, nil
 }
 
 // Close lets go of the connection. Reads and subscriptions under way end with an error.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.client.Close()
+	return s.conn.client.Close()
 }
 
 // Append implements commands.Log. An append whose repetition the server recognises for ever (an exact
@@ -292,26 +309,42 @@ func (s *Store) follow(ctx context.Context, what string, after, end domain.Posit
 	})
 }
 
-// Head implements commands.Log: the last event that ReadAll would show.
+// Head implements commands.Log: the last event that ReadAll would show. What is not shown may stand in great
+// numbers at the end of the log, so only what came since the last answer is looked at.
 func (s *Store) Head(ctx context.Context) (domain.Position, error) {
-	p, err := repeated(ctx, s, func(ctx context.Context, c *esdb.Client) (p domain.Position, err error) {
+	s.mu.Lock()
+	head, end := s.head, s.end
+	s.mu.Unlock()
+	type found struct{ head, end domain.Position }
+	f, err := repeated(ctx, s, func(ctx context.Context, c *esdb.Client) (f found, err error) {
 		list, err := c.ReadAll(ctx, esdb.ReadAllOptions{Direction: esdb.Backwards, From: esdb.End{}}, math.MaxUint64)
 		if err != nil {
-			return p, err
+			return f, err
 		}
 		defer list.Close()
 		err = each(list, func(r domain.Recorded) bool {
-			if shown(r) {
-				p = r.Position
+			if f.end.IsZero() {
+				f.end = r.Position
 			}
-			return p.IsZero()
+			switch {
+			case shown(r):
+				f.head = r.Position
+			case r.Position == end:
+				f.head = head
+			default:
+				return true
+			}
+			return false
 		})
-		return p, err
+		return f, err
 	})
 	if err != nil {
-		return p, fmt.Errorf("head of the log: %w", err)
+		return domain.Position{}, fmt.Errorf("head of the log: %w", err)
 	}
-	return p, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.head, s.end = f.head, f.end
+	return f.head, nil
 }
 
 // each hands the events of a read to emit until that has enough.
@@ -410,12 +443,15 @@ func start[T any](ctx context.Context, s *Store, do func(context.Context, *esdb.
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	conn := s.current()
 	select {
-	case s.calls <- struct{}{}:
+	case conn.calls <- struct{}{}:
 	case <-ctx.Done():
+		if time.Since(conn.since) > stuck {
+			s.replace(conn)
+		}
 		return nil, fmt.Errorf("%w: too many calls wait for the server: %w", ErrUnavailable, ctx.Err())
 	}
-	client := s.current()
 	done := make(chan outcome[T], 1)
 	go func() {
 		var o outcome[T]
@@ -424,31 +460,32 @@ func start[T any](ctx context.Context, s *Store, do func(context.Context, *esdb.
 				o.err = fmt.Errorf("the client panicked: %v\n%s", p, debug.Stack())
 			}
 			if dead(o.err) {
-				s.replace(client)
+				s.replace(conn)
 			}
-			<-s.calls
+			<-conn.calls
 			done <- o
 		}()
-		o.value, o.err = do(ctx, client)
+		o.value, o.err = do(ctx, conn.client)
 	}()
 	return done, nil
 }
 
-func (s *Store) current() *esdb.Client {
+func (s *Store) current() *connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.client
+	return s.conn
 }
 
-// replace puts a new client in the place of a dead one, once.
-func (s *Store) replace(dead *esdb.Client) {
+// replace puts a new client in the place of a dead one, once. The dead one is not closed: it is, or calls
+// that hang in it would panic.
+func (s *Store) replace(dead *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client != dead {
+	if s.conn != dead {
 		return
 	}
-	if fresh, err := esdb.NewClient(s.config); err == nil {
-		s.client = fresh
+	if fresh, err := connect(s.config); err == nil {
+		s.conn = fresh
 	}
 }
 
@@ -517,7 +554,7 @@ func recorded(e *esdb.ResolvedEvent) (r domain.Recorded, ok bool) {
 
 // shown tells whether ReadAll shows the event: not the server's own, nor what this adapter keeps.
 func shown(r domain.Recorded) bool {
-	return !strings.HasPrefix(string(r.Stream), "$") && !strings.HasPrefix(r.Type, "$") && !strings.HasPrefix(string(r.Stream), reactorPrefix)
+	return !r.Stream.Internal() && !strings.HasPrefix(r.Type, "$")
 }
 
 // allPosition is where a subscription begins behind p.

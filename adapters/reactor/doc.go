@@ -22,7 +22,10 @@
 // One reader follows the end of the log for all reactions and decodes each event once. A reaction that
 // is behind, or whose window is full, reads the log by itself until it is level again.
 //
+// Several replicas over one log run the table on one of them at a time, the holder of a lease (lease.go). The
+// lease saves work done twice; that nothing is recorded twice does not rest on it (decisions D8): a holder that
+// slept through its end and wakes up finds what its successor recorded, and its saves of positions refused.
+//
 // What is not here: what a reaction does, and why delivering it twice records nothing twice (commands);
-// the choice which of several replicas runs the reactor (the lease, decisions D8); projections, which
-// move their position together with their rows and need no delivery.
+// projections, which move their position together with their rows and need no delivery.
 package reactor

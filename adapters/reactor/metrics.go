@@ -16,6 +16,7 @@ var (
 	parkedNow    = prometheus.NewDesc("ledgerline_reaction_parked", "Messages standing parked.", label, nil)
 	inFlight     = prometheus.NewDesc("ledgerline_reaction_in_flight", "Messages under way.", label, nil)
 	pending      = prometheus.NewDesc("ledgerline_reaction_lag_events", "Messages read and not handled yet (at most the window).", label, nil)
+	leads        = prometheus.NewDesc("ledgerline_reactor_leads", "1 while reactions run on this one of several replicas.", nil, nil)
 	lag          = prometheus.NewDesc("ledgerline_reaction_lag_position", "Distance from what is handled to the end of the log, in the store's positions.", label, nil)
 )
 
@@ -23,10 +24,17 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByC
 
 // Collect is safe for concurrent use.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	end := c.r.sub.end()
+	if c.r.opt.Leases != nil {
+		here := 0.0
+		if c.r.Leads() {
+			here = 1
+		}
+		ch <- prometheus.MustNewConstMetric(leads, prometheus.GaugeValue, here)
+	}
+	end := c.r.subscriber().end()
 	for _, row := range c.r.opt.Reactions {
 		var st Status
-		if s := c.r.sub.named(row.Name); s != nil {
+		if s := c.r.subscriber().named(row.Name); s != nil {
 			st = s.status()
 		}
 		put := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {

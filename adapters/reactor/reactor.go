@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -34,6 +35,11 @@ type Options struct {
 	Grace    time.Duration
 	// Timeout bounds one attempt (1 min).
 	Timeout time.Duration
+	// Leases, if not nil, is where several replicas agree which of them runs the table (D8); Holder is this
+	// one's name among them, unlike any other process's. LeaseTTL (10 s) is how long a dead one is waited for.
+	Leases   commands.Leases
+	Holder   string
+	LeaseTTL time.Duration
 	// Registerer, if not nil, gets the metrics ledgerline_reaction_*.
 	Registerer prometheus.Registerer
 }
@@ -41,12 +47,14 @@ type Options struct {
 // Reactor runs a table of reactions. Make it with New, call Prepare before anything is appended to a new
 // log, then Run once. All methods are safe for concurrent use.
 type Reactor struct {
-	opt  Options
-	rows map[string]commands.Reaction
-	sub  *Subscriber
+	opt   Options
+	rows  map[string]commands.Reaction
+	leads atomic.Bool
 
 	mu      sync.Mutex
-	started chan struct{} // closed once every reaction is subscribed
+	sub     *Subscriber   // of this tenure, the last, or the first to come
+	used    bool          // sub has delivered, or does
+	started chan struct{} // closed once every reaction of sub is subscribed
 	ended   chan struct{} // closed when Run is over
 	ran     bool
 }
@@ -66,6 +74,7 @@ func New(o Options) (*Reactor, error) {
 		feeds[row.Name] = feedOf(row)
 	}
 	r.opt.Timeout = cmp.Or(max(o.Timeout, 0), time.Minute)
+	r.opt.LeaseTTL = cmp.Or(max(o.LeaseTTL, 0), leaseTTL)
 	var err error
 	r.sub, err = NewSubscriber(Config{
 		Log: o.Log, Store: o.Store, From: o.From, Lanes: o.Lanes, Window: o.Window, Attempts: o.Attempts, Backoff: o.Backoff, Grace: o.Grace,
@@ -101,14 +110,14 @@ func feedOf(row commands.Reaction) Feed {
 func (r *Reactor) Prepare(ctx context.Context) error {
 	var errs []error
 	for _, row := range r.opt.Reactions {
-		_, err := r.sub.position(ctx, row.Name)
+		_, err := r.subscriber().position(ctx, row.Name)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
 // Run delivers until ctx ends, then lets what is under way finish (at most about three times Grace) and
-// returns nil. It runs once. It logs to the zerolog logger of ctx, one info line per run of a reaction,
+// returns nil; with Leases, whenever it has the lease. It runs once. It logs to the zerolog logger of ctx, one info line per run of a reaction,
 // and hands it on to commands. Errors: ErrNoPosition, the store's at start, ErrClosed on a second call.
 func (r *Reactor) Run(ctx context.Context) error {
 	r.mu.Lock()
@@ -122,12 +131,49 @@ func (r *Reactor) Run(ctx context.Context) error {
 	if err := r.Prepare(ctx); err != nil {
 		return err
 	}
+	if r.opt.Leases != nil {
+		return r.elected(ctx)
+	}
+	return r.deliver(ctx)
+}
+
+// Leads tells whether reactions run here: always, without Leases, while Run runs; else while it has the lease.
+func (r *Reactor) Leads() bool { return r.leads.Load() || r.opt.Leases == nil }
+
+// subscriber is the one of this tenure.
+func (r *Reactor) subscriber() *Subscriber {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sub
+}
+
+// begin makes a new subscriber unless this is the first tenure, and answers what is closed once it delivers.
+func (r *Reactor) begin() (*Subscriber, chan struct{}, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.used {
+		sub, err := NewSubscriber(r.sub.cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.sub, r.started = sub, make(chan struct{})
+	}
+	r.used = true
+	return r.sub, r.started, nil
+}
+
+// deliver is one tenure: it delivers until ctx ends.
+func (r *Reactor) deliver(ctx context.Context) error {
+	sub, started, err := r.begin()
+	if err != nil {
+		return err
+	}
 	if len(r.rows) == 0 {
-		close(r.started)
+		close(started)
 		<-ctx.Done()
 		return nil
 	}
-	router, err := r.router()
+	router, err := r.router(sub)
 	if err != nil {
 		return err
 	}
@@ -136,33 +182,33 @@ func (r *Reactor) Run(ctx context.Context) error {
 	go func() { stopped <- router.Run(context.WithoutCancel(ctx)) }()
 	select {
 	case <-router.Running():
-		close(r.started)
+		close(started)
 	case err := <-stopped:
-		return errors.Join(fmt.Errorf("start reactor: %w", err), r.sub.Close(), router.Close())
+		return errors.Join(fmt.Errorf("start reactor: %w", err), sub.Close(), router.Close())
 	}
 	select {
 	case <-ctx.Done(): // the subscriber ends first: the router ends by itself once nothing comes any more
-		if err := errors.Join(r.sub.Close(), <-stopped); err != nil {
+		if err := errors.Join(sub.Close(), <-stopped); err != nil {
 			return fmt.Errorf("stop reactor: %w", err)
 		}
 		return nil
 	case err := <-stopped:
-		return fmt.Errorf("router of reactor stopped: %w", errors.Join(err, r.sub.Close(), ErrClosed))
+		return fmt.Errorf("router of reactor stopped: %w", errors.Join(err, sub.Close(), ErrClosed))
 	}
 }
 
 // router has one handler per reaction. From outside: the verdict is noted for the subscriber, which
 // retries and parks (a retry middleware would sleep while it holds the message); a panic becomes an error, so
 // that it is retried and parked like one; the attempt is bounded; the correlation id goes on.
-func (r *Reactor) router() (*message.Router, error) {
+func (r *Reactor) router(sub *Subscriber) (*message.Router, error) {
 	// The router would log errors with the values of panics; the subscriber logs each run, once, without.
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: r.sub.cfg.Grace}, watermill.NopLogger{})
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: sub.cfg.Grace}, watermill.NopLogger{})
 	if err != nil {
 		return nil, fmt.Errorf("make router: %w", err)
 	}
 	router.AddMiddleware(verdict, middleware.Recoverer, middleware.Timeout(r.opt.Timeout), middleware.CorrelationID)
 	for _, row := range r.opt.Reactions {
-		router.AddConsumerHandler(row.Name, row.Name, r.sub, r.handler(row))
+		router.AddConsumerHandler(row.Name, row.Name, sub, r.handler(row))
 	}
 	return router, nil
 }
@@ -185,7 +231,7 @@ func (r *Reactor) handler(row commands.Reaction) message.NoPublishHandlerFunc {
 	}
 }
 
-// running is the subscription of a reaction. Errors: ErrNoReaction, ErrClosed.
+// running is the subscription of a reaction. Errors: ErrNoReaction, ErrClosed, ErrElsewhere.
 func (r *Reactor) running(name string) (*subscription, error) {
 	if _, ok := r.rows[name]; !ok {
 		return nil, fmt.Errorf("%q: %w", name, ErrNoReaction)
@@ -195,17 +241,23 @@ func (r *Reactor) running(name string) (*subscription, error) {
 		return nil, ErrClosed
 	default:
 	}
-	if s := r.sub.named(name); s != nil {
+	if s := r.subscriber().named(name); s != nil {
 		return s, nil
+	}
+	if r.opt.Leases != nil {
+		return nil, ErrElsewhere
 	}
 	return nil, ErrClosed
 }
 
-// WaitFor waits until every reaction has handled (or parked) every event up to p, waiting for Run to
+// WaitFor waits, for reactions that run here, until every reaction has handled (or parked) every event up to p, waiting for Run to
 // start if need be. Errors: ErrClosed when the reactor ends first, ctx's own.
 func (r *Reactor) WaitFor(ctx context.Context, p domain.Position) error {
+	r.mu.Lock()
+	started := r.started
+	r.mu.Unlock()
 	select {
-	case <-r.started:
+	case <-started:
 	case <-r.ended:
 		return ErrClosed
 	case <-ctx.Done():
@@ -249,7 +301,7 @@ func (r *Reactor) Settle(ctx context.Context) (domain.Position, error) {
 func (r *Reactor) Status() []Status {
 	var all []Status
 	for _, row := range r.opt.Reactions {
-		if s := r.sub.named(row.Name); s != nil {
+		if s := r.subscriber().named(row.Name); s != nil {
 			all = append(all, s.status())
 		}
 	}

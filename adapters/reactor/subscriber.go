@@ -24,6 +24,8 @@ var (
 	ErrBadFrom = errors.New(`must be "head", "start" or empty`)
 	// ErrClosed: the subscriber or publisher is closed, or the reactor does not run.
 	ErrClosed = errors.New("reactor is not running")
+	// ErrElsewhere: another replica has the lease, or none has yet.
+	ErrElsewhere = errors.New("reactions do not run on this replica now: ask the one that has the lease")
 )
 
 // From says where a reaction begins of which no position was ever saved.
@@ -128,7 +130,7 @@ func (s *Subscriber) SubscribeInitialize(topic string) error {
 	return err
 }
 
-// position loads the state of a name, or begins one.
+// position loads the state of a name, or begins one. Of several replicas that begin at once one does.
 func (s *Subscriber) position(ctx context.Context, name string) (commands.ReactorState, error) {
 	state, found, err := s.cfg.Store.LoadReactor(ctx, name)
 	if err != nil {
@@ -137,6 +139,23 @@ func (s *Subscriber) position(ctx context.Context, name string) (commands.Reacto
 	if found {
 		return state, nil
 	}
+	begun, err := s.beginning(ctx, name)
+	if err == nil {
+		if err = s.cfg.Store.SaveReactor(ctx, name, begun); err != nil {
+			err = fmt.Errorf("save first position of reaction %s: %w", name, err)
+		}
+	}
+	if errors.Is(err, ErrNoPosition) || errors.Is(err, domain.ErrConflict) {
+		// Another replica may have begun, and appended, in between.
+		if state, found, loadErr := s.cfg.Store.LoadReactor(ctx, name); loadErr == nil && found {
+			return state, nil
+		}
+	}
+	return begun, err
+}
+
+// beginning is where a name starts of which nothing was ever saved.
+func (s *Subscriber) beginning(ctx context.Context, name string) (state commands.ReactorState, err error) {
 	head, err := s.cfg.Log.Head(ctx)
 	switch {
 	case err != nil:
@@ -145,9 +164,6 @@ func (s *Subscriber) position(ctx context.Context, name string) (commands.Reacto
 		state.Position = head
 	case s.cfg.From == FromSaved && !head.IsZero():
 		return state, fmt.Errorf("reaction %s %w", name, ErrNoPosition)
-	}
-	if err := s.cfg.Store.SaveReactor(ctx, name, state); err != nil {
-		return state, fmt.Errorf("save first position of reaction %s: %w", name, err)
 	}
 	return state, nil
 }
