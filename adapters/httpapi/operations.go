@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -15,6 +16,7 @@ import (
 
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/projections"
 )
 
 // operations registers what is about the engine itself.
@@ -52,6 +54,31 @@ func (a *api) operations() {
 		}
 		v, err := a.Verify(ctx)
 		return &one[Verified]{Body: v}, err
+	})
+	read(a, op{"GET", "/audit/checkpoints", "list-checkpoints", "Signed checkpoints of the log's tree", auditors, 0}, func(ctx context.Context, in *Present) (*page[projections.Checkpoint], error) {
+		p, err := in.page()
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListCheckpoints(ctx, a.Views, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(ctx, l, func(_ context.Context, c projections.Checkpoint) (projections.Checkpoint, error) { return c, nil })
+	})
+	read(a, op{"GET", "/audit/checkpoints/{id}", "get-checkpoint", "A signed checkpoint, by its number of events; or the latest", auditors, 0}, func(ctx context.Context, in *struct {
+		ID          string `path:"id" maxLength:"20" doc:"number of events, or latest"`
+		MinPosition string `query:"min_position"`
+	}) (*one[projections.Checkpoint], error) {
+		size, err := strconv.ParseInt(in.ID, 10, 64)
+		if in.ID != "latest" && (err != nil || size < 1) {
+			return nil, errNotFound
+		}
+		c, ok, err := projections.CheckpointOf(ctx, a.Views, size)
+		if err == nil && !ok {
+			err = errNotFound
+		}
+		return &one[projections.Checkpoint]{Body: c}, err
 	})
 	change(a, op{"POST", "/erase", "erase", "Make everything sealed for a subject unreadable, for ever", admins, 200}, func(ctx context.Context, s *commands.Service, in *struct {
 		DryRun bool `query:"dry_run"`

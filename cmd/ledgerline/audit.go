@@ -27,7 +27,7 @@ import (
 // auditCmd reads the history.
 func (a *app) auditCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read the history and prove it"}
-	cmd.AddCommand(a.auditTimelineCmd(), a.auditReplayCmd(), a.auditStateCmd(), a.auditVerifyCmd())
+	cmd.AddCommand(a.auditTimelineCmd(), a.auditReplayCmd(), a.auditStateCmd(), a.auditVerifyCmd(), a.auditCheckpointCmd(), a.auditProveCmd(), a.auditCheckCmd())
 	return cmd
 }
 
@@ -359,11 +359,14 @@ func pageOf[F, R any](ctx context.Context, q projections.Querier, list func(cont
 	}
 }
 
-// auditVerifyCmd recomputes the chain.
+// auditVerifyCmd recomputes the chain and the tree.
 func (a *app) auditVerifyCmd() *cobra.Command {
-	var data string
-	cmd := &cobra.Command{Use: "verify", Short: "Recompute the hash chain of the whole log and name every place that was changed", Args: cobra.NoArgs}
+	var data, checkpoints, key string
+	cmd := &cobra.Command{Use: "verify", Short: "Recompute chain and tree of the whole log and name every place that was changed", Args: cobra.NoArgs,
+		Long: "Recomputes the hash chain, which names the very rows that are not what was written, and the tree, which is compared with every\nsigned checkpoint the log holds and with those in a file kept elsewhere: that alone finds a log rewritten as a whole, or an older\ncopy put in its place."}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
+	cmd.Flags().StringVar(&checkpoints, "checkpoints", "", "file with checkpoints kept elsewhere (a copy of checkpoints.log)")
+	cmd.Flags().StringVar(&key, "key", "", "verifier key, or a file with it: then each checkpoint must be signed by it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		l, err := openToRead(cmd.Context(), data, true)
 		if errors.Is(err, domain.ErrDamaged) { // so badly that it does not even open
@@ -374,8 +377,12 @@ func (a *app) auditVerifyCmd() *cobra.Command {
 		}
 		defer l.Close()
 		report, err := l.Verify(cmd.Context(), domain.Position{})
-		if printErr := a.printValue(map[string]any{"verified": err == nil, "events": report.Events, "to": report.To,
-			"chain": fmt.Sprintf("%x", report.Chain), "findings": report.Findings}); printErr != nil {
+		tree, treeErr := verifyTree(cmd.Context(), l, checkpoints, key)
+		if err == nil {
+			err = treeErr
+		}
+		if printErr := a.printValue(map[string]any{"verified": err == nil, "events": report.Events, "to": report.To, "leaves": tree.Leaves,
+			"chain": fmt.Sprintf("%x", report.Chain), "checkpoints": tree.Checkpoints, "findings": report.Findings, "broken": tree.Broken}); printErr != nil {
 			return printErr
 		}
 		return damaged(err)

@@ -52,6 +52,7 @@ type Config struct {
 	ESDBTLSCert      string        `key:"esdb-tls-cert" usage:"certificate chain for esdb-listen (PEM, reloaded when it changes)"`
 	ESDBTLSKey       string        `key:"esdb-tls-key" usage:"private key for esdb-listen (PEM, reloaded when it changes)"`
 	SightingsDays    int           `key:"sightings-days" default:"30" usage:"days that last-seen data is kept"`
+	CheckpointEvery  time.Duration `key:"checkpoint-every" default:"60s" usage:"longest time that new events wait for a signed checkpoint"`
 	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
 	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
 }
@@ -196,6 +197,9 @@ func (c *Config) check() error {
 	}
 	if c.DiscoveryCap < 1 || c.GuessBudget < 1 || c.Lanes < 1 || c.SightingsDays < 1 {
 		bad("discovery-cap, guess-budget, reactor-lanes and sightings-days must be at least 1")
+	}
+	if c.CheckpointEvery < time.Second || c.CheckpointEvery > 24*time.Hour {
+		bad("checkpoint-every must be 1s to 24h")
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")

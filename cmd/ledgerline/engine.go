@@ -20,6 +20,7 @@ import (
 	"ledgerline/adapters/eventstoredb"
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/plugins"
+	"ledgerline/adapters/proof"
 	"ledgerline/adapters/reactor"
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/vault"
@@ -51,6 +52,7 @@ type engine struct {
 	service   *commands.Service
 	reactor   *reactor.Reactor
 	metrics   *prometheus.Registry
+	rewritten prometheus.Gauge
 	closers   []func() error
 }
 
@@ -230,7 +232,32 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return e.reactor.Run(ctx) })
 	g.Go(func() error { return ignoreCanceled(e.service.RunDeliveries(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
+	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
+}
+
+// keepCheckpoints signs checkpoints of the log. A log that contradicts what was signed is still served from:
+// phones must work, and whoever put an older copy in its place has to say so by moving checkpoints.log away.
+func (e *engine) keepCheckpoints(ctx context.Context) error {
+	seed, err := e.service.CheckpointSeed(ctx)
+	if err != nil {
+		return fmt.Errorf("derive the checkpoints' key: %w", err)
+	}
+	signer, err := proof.NewSigner(seed)
+	if err != nil {
+		return err
+	}
+	k := &proof.Keeper{Log: e.log, Signer: signer, Dir: e.cfg.Data, Every: e.cfg.CheckpointEvery, Record: func(ctx context.Context, c domain.CheckpointSigned) error {
+		_, err := e.service.SignCheckpoint(commands.WithCaller(ctx, commands.Caller{Actor: "system:checkpoints"}), c)
+		return err
+	}}
+	err = k.Run(ctx)
+	if errors.Is(err, proof.ErrRewritten) {
+		zerolog.Ctx(ctx).Error().Err(err).Str("file", proof.LogFile(e.cfg.Data)).Msg("no checkpoint is signed any more: look into it with ledgerline audit verify; if an older copy was put in place on purpose, move the file away")
+		e.rewritten.Set(1)
+		return nil
+	}
+	return ignoreCanceled(err)
 }
 
 func ignoreCanceled(err error) error {
@@ -313,6 +340,8 @@ func (e *engine) registerMetrics() {
 	gauge("projection_lag_seconds", "How long the oldest event the views have not seen has been waiting.", stats(func(s projections.Stats) float64 { return s.Lag.Seconds() }))
 	gauge("projection_events_total", "Events the views have applied since the start, rebuilds included.", stats(func(s projections.Stats) float64 { return float64(s.Events) }))
 	gauge("projection_unknown_events_total", "Events of a type this program does not know.", stats(func(s projections.Stats) float64 { return float64(s.Unknown) }))
+	e.rewritten = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ledgerline_log_rewritten", Help: "1 when the log contradicts a signed checkpoint."})
+	e.metrics.MustRegister(e.rewritten)
 	gauge("wrong_codes_week", "Wrong provisioning codes within the last week.", func() float64 { return float64(e.service.Guard().Total(time.Now())) })
 	gauge("discoveries_refused_total", "Unknown phones not made known because the hourly cap was reached.", func() float64 { return float64(e.service.DiscoveryRefused()) })
 }

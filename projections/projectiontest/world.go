@@ -20,6 +20,7 @@ type World struct {
 	Tenants    []*Tenant
 	Devices    []*domain.Device
 	deviceRevs map[domain.DeviceID]domain.Revision
+	leaves     int64
 	n          int
 }
 
@@ -408,9 +409,9 @@ func (w *World) revision(s domain.StreamID) domain.Revision {
 	return domain.NoStream
 }
 
-// stepOdd records what is rare: API keys, claims, destroyed epochs, events of a newer program.
+// stepOdd records what is rare: API keys, claims, checkpoints, destroyed epochs, events of a newer program.
 func (w *World) stepOdd(t *Tenant) {
-	switch w.Choose(4) {
+	switch w.Choose(5) {
 	case 0:
 		id := domain.APIKeyID(w.next("a"))
 		var k domain.APIKey
@@ -430,6 +431,11 @@ func (w *World) stepOdd(t *Tenant) {
 		}
 		var k domain.Keyed
 		record(w, &k, epoch.Stream(), "", []domain.Event{domain.KeyDestroyed{Subject: epoch}})
+	case 3:
+		var c domain.Checkpoint
+		w.leaves += int64(1 + w.Choose(1000))
+		events, _ := c.Sign(domain.CheckpointSigned{Origin: "ledgerline/0", Size: w.leaves, Root: "cm9vdA==", Position: domain.At(uint64(w.leaves)), Note: "note", Key: "key"})
+		record(w, &c, domain.CheckpointStream(w.leaves), "", events)
 	default:
 		w.Log.Append(t.ID.Stream(), t.ID, w.Now, domain.Unknown{Type: "tenant.painted", Data: []byte(`{"colour":"green"}`)})
 	}
