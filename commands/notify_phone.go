@@ -61,7 +61,7 @@ func (s *Service) notify(ctx context.Context, d domain.Device) ([]domain.DeviceS
 	if s.Notifier == nil {
 		return not("this server has no way to notify phones")
 	}
-	method, err := s.Renderer.SyncMethod(PluginRef{d.Plugin, d.PluginVersion})
+	method, err := s.Renderer.SyncMethod(PluginRef{d.Plugin, d.PluginVersion}, d.Model)
 	switch {
 	case errors.Is(err, ErrNoPlugin):
 		return not("its plugin is not installed")

@@ -137,8 +137,8 @@ type Renderer interface {
 	// Render returns the files in a fixed order and warnings for wishes the model cannot honour.
 	// Errors: ErrNoPlugin, ErrNoModel never (an unknown model renders as the family's default).
 	Render(ctx context.Context, r Render) (Rendered, error)
-	// SyncMethod is how phones of a plugin are told to fetch again; the zero value when they cannot be. ErrNoPlugin.
-	SyncMethod(p PluginRef) (SyncMethod, error)
+	// SyncMethod is how a plugin's phones of a model are told to fetch again; the zero value when they cannot be. ErrNoPlugin.
+	SyncMethod(p PluginRef, model string) (SyncMethod, error)
 	// Associate chooses the plugin for a phone by vendor, model and firmware; ok is false when none fits.
 	Associate(r Recognition) (plugin PluginRef, ok bool)
 }

@@ -44,10 +44,12 @@
 //	table "name" key          word of plugin.yaml's tables, "" when there is none;  entries "name": the table itself
 //	pick "setting" "table" k  the same, and a warning about setting when there is none
 //	warn "setting" "text"     a warning; prints nothing
+//	kept "setting" s          s, and a warning where the format has to replace a character of it
+//	fit "setting" most s      s, or nothing and a warning when it has more than so many bytes
 //	bit b onoff b yesno b     1/0, on/off, yes/no            choose b yes no    default otherwise s
 //	add sub mul div mod seq int                              upper lower trim   replace old new s
 //	keep "0123456789" s       drops all other characters     split sep s   join sep list   hasPrefix p s   cut p s
-//	contains list s   position list s (-1 for none)          hostport host port   scheme url   noscheme url
+//	contains list s   position list s (-1 for none)          hostport host port   scheme url   noscheme url   urlpart "host" url (scheme host port path file)
 //	directory kind vendor     URL of wazo's directory service, "" when the settings name none
 //	and or not eq ne lt le gt ge len index slice print printf urlquery, of text/template
 //
@@ -57,7 +59,8 @@
 // # Tests
 //
 // A txtar in testdata has a comment (what, manual, firmware), render.yaml (model, firmware, mac, id, base_url, guest),
-// settings.json, and what comes out: out/<path> (a line "; also …" lists aliases) and warnings. go test -run
+// settings.json, and what comes out: out/<path> (a line "; also …" lists aliases) and warnings. Each with/<wish>.json is settings laid over
+// settings.json (null: none at all) and rendered as well; with/<wish> holds the lines that change, and the warnings ("!"). go test -run
 // TestGolden -update writes them. The contract suite of this directory runs over every built-in package: each file
 // is parsed back, with hostile text in every setting, for every model.
 package plugins

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -191,6 +192,8 @@ func (r *run) funcs() template.FuncMap {
 		"table":     func(name, key string) string { return r.view.pkg.Tables[name][key] },
 		"entries":   func(name string) map[string]string { return r.view.pkg.Tables[name] },
 		"pick":      func(setting, name, key string) string { return r.pick(setting, name, key) },
+		"kept":      func(setting, text string) string { return r.kept(setting, text) },
+		"fit":       func(setting string, most int, text string) string { return r.fit(setting, most, text) },
 		"warn":      func(setting, text string) string { r.view.warn(setting, text); return "" },
 		"directory": func(kind, vendor string) string { return r.view.directory(kind, vendor) },
 		"fw":        func(least int) bool { return r.view.FwLine >= least },
@@ -223,6 +226,7 @@ func (r *run) funcs() template.FuncMap {
 		"hostport":  hostport,
 		"scheme":    func(u string) string { s, _, _ := strings.Cut(u, "://"); return strings.ToLower(s) },
 		"noscheme":  noScheme,
+		"urlpart":   urlPart,
 	}
 }
 
@@ -244,6 +248,23 @@ func (r *run) pick(setting, name, key string) string {
 		r.view.warn(setting, fmt.Sprintf("the %s has nothing for %q; it is left out", r.view.title(), key))
 	}
 	return word
+}
+
+// kept is text, with a warning about setting when the file's format must change it.
+func (r *run) kept(setting, text string) string {
+	if !wire.Holds(r.format, text) {
+		r.view.warn(setting, fmt.Sprintf("the %s's files have no way to write every character of it; those are replaced", r.view.title()))
+	}
+	return text
+}
+
+// fit is text of at most most bytes; a longer one is left out with a warning about setting.
+func (r *run) fit(setting string, most int, text string) string {
+	if len(text) > most {
+		r.view.warn(setting, fmt.Sprintf("the %s takes at most %d bytes; it is left out", r.view.title(), most))
+		return ""
+	}
+	return text
 }
 
 func (r *run) seq(from, to int) ([]int, error) {
@@ -297,4 +318,33 @@ func noScheme(u string) string {
 		return rest
 	}
 	return u
+}
+
+// urlPart is one part of a URL: scheme, host (an IPv6 address without brackets), port (the scheme's own when it names none), path
+// (without the slashes around it) or file, the last name of the path; "" when there is none.
+func urlPart(part, u string) string {
+	at, rest, ok := strings.Cut(u, "://")
+	if !ok {
+		at, rest = "", u
+	}
+	at = strings.ToLower(at)
+	place, path, _ := strings.Cut(rest, "/")
+	path, _, _ = strings.Cut(path, "?")
+	host, port := place[strings.LastIndexByte(place, '@')+1:], ""
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host, port = host[:i], host[i+1:]
+	}
+	switch part {
+	case "scheme":
+		return at
+	case "host":
+		return strings.Trim(host, "[]")
+	case "port":
+		return cmp.Or(port, map[string]string{"http": "80", "https": "443", "tftp": "69", "ftp": "21"}[at])
+	case "path":
+		return strings.Trim(path, "/")
+	case "file":
+		return path[strings.LastIndexByte(path, '/')+1:]
+	}
+	return ""
 }

@@ -84,6 +84,7 @@ func golden(t *testing.T, set *plugins.Set, name string) {
 		}
 		out.Files = append(out.Files, txtar.File{Name: "warnings", Data: b.Bytes()})
 	}
+	out.Files = append(out.Files, withs(t, set, archive, r, rendered)...)
 	got := txtar.Format(out)
 	if *update {
 		if err := os.WriteFile(name, got, 0o644); err != nil {

@@ -212,7 +212,7 @@ func (p *Package) canonical(model string) string {
 }
 
 func expandGroups(name string, g groups) string {
-	pairs := []string{"{mac}", string(g.mac), "{MAC}", g.mac.Upper(), "{mac:}", g.mac.Colons(), "{model}", g.model}
+	pairs := []string{"{mac}", string(g.mac), "{MAC}", g.mac.Upper(), "{mac:}", g.mac.Colons(), "{mac_}", strings.ReplaceAll(g.mac.Colons(), ":", "_"), "{model}", g.model}
 	for i, text := range g.all {
 		pairs = append(pairs, "{"+strconv.Itoa(i)+"}", text)
 	}

@@ -62,6 +62,9 @@ type Manifest struct {
 	FwLines []int     `yaml:"fw_lines"`
 	Files   []FileRow `yaml:"files"`
 	Sync    Sync      `yaml:"sync"`
+	// Syncs are other ways by name, for models whose column sync of models.csv names one; an empty one ("none: {}") is
+	// for phones nobody can tell.
+	Syncs map[string]Sync `yaml:"syncs"`
 	// Repeated are the keys a file may hold more than once by design.
 	Repeated []string `yaml:"repeated"`
 	// Tables are vendor words by neutral ones, for the template functions table and pick.
@@ -86,7 +89,7 @@ type Rule struct {
 
 // FileRow is one file a phone may fetch.
 type FileRow struct {
-	// Path has macros: {mac} {MAC} {mac:} {id} {model} {MODEL} {lower model}, or {x} for the column x of models.csv.
+	// Path has macros: {mac} {MAC} {mac:} {mac_} {id} {model} {MODEL} {lower model}, or {x} for the column x of models.csv.
 	Path     string   `yaml:"path"`
 	Aliases  []string `yaml:"aliases"`
 	Template string   `yaml:"template"`
@@ -102,7 +105,7 @@ type FileRow struct {
 
 // Sync says how a phone is told to fetch again.
 type Sync struct {
-	Method string `yaml:"method"` // "sip-notify", or "none": it fetches when it starts
+	Method string `yaml:"method"` // "sip-notify"
 	Event  string `yaml:"event"`  // "check-sync"
 	Reboot string `yaml:"reboot"` // the Event that makes it restart as well
 	// ContentType and Body go along with the message, where a family wants one.
@@ -201,11 +204,15 @@ func (s *Set) Package(ref commands.PluginRef) (*Package, error) {
 	return nil, fmt.Errorf("plugin %q %q: %w", ref.Name, ref.Version, commands.ErrNoPlugin)
 }
 
-// SyncMethod is how phones of a plugin are told to fetch again.
-func (s *Set) SyncMethod(ref commands.PluginRef) (commands.SyncMethod, error) {
+// SyncMethod is how a plugin's phones of a model are told to fetch again.
+func (s *Set) SyncMethod(ref commands.PluginRef, model string) (commands.SyncMethod, error) {
 	p, err := s.Package(ref)
 	if err != nil {
 		return commands.SyncMethod{}, err
+	}
+	m, _ := p.Model(model)
+	if sync, ok := p.Syncs[m.Columns["sync"]]; ok {
+		return commands.SyncMethod(sync), nil
 	}
 	return commands.SyncMethod(p.Sync), nil
 }
@@ -304,6 +311,11 @@ func (p *Package) checkManifest() error {
 			return bad("files[%d]: format %q must be one of %s", i, f.Format, strings.Join(wire.Formats(), ", "))
 		case !fs.ValidPath(f.Path) || f.ContentType == "":
 			return bad("files[%d]: path and content_type are needed", i)
+		}
+	}
+	for name, sync := range p.Syncs {
+		if err := sync.check(); err != nil {
+			return fmt.Errorf("syncs.%s: %w", name, err)
 		}
 	}
 	if err := p.Sync.check(); err != nil {

@@ -496,6 +496,8 @@ func (v *view) macro(name string) (string, bool) {
 		return cmp.Or(string(v.MAC), string(v.ID)), true
 	case "MAC":
 		return cmp.Or(v.MAC.Upper(), string(v.ID)), true
+	case "mac_":
+		return cmp.Or(strings.ReplaceAll(v.MAC.Colons(), ":", "_"), string(v.ID)), true
 	case "mac:":
 		return cmp.Or(v.MAC.Colons(), string(v.ID)), true
 	case "id":

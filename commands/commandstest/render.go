@@ -47,7 +47,7 @@ func (r *Renderer) Render(ctx context.Context, in commands.Render) (out commands
 }
 
 // SyncMethod implements commands.Renderer.
-func (r *Renderer) SyncMethod(p commands.PluginRef) (commands.SyncMethod, error) {
+func (r *Renderer) SyncMethod(p commands.PluginRef, model string) (commands.SyncMethod, error) {
 	if p.Name != Plugin.Name || p.Version != "" && p.Version != Plugin.Version {
 		return commands.SyncMethod{}, commands.ErrNoPlugin
 	}

@@ -14,7 +14,7 @@ import (
 // of their own inside the value. Only ASCII is written; the rest stands as numbers, which all XML readers know.
 const gigasetItems = "gigaset"
 
-func init() { formats[gigasetItems] = format{escapeGigaset, parseGigaset} }
+func init() { formats[gigasetItems] = format{escape: escapeGigaset, parse: parseGigaset} }
 
 // escapeGigaset is escapeXML in ASCII. A double quote would end the text in the value and becomes a single one.
 func escapeGigaset(s string) string {

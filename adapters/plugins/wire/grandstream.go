@@ -16,12 +16,7 @@ const grandstreamBinary = "grandstream-binary"
 // grandstreamHeader is the length of the header: length, checksum, MAC, CR LF CR LF.
 const grandstreamHeader = 16
 
-// Finish makes the bytes of a rendered file, for formats that are no text; the text itself for all others. mac is
-// the phone's address as twelve hex digits. Errors are ErrSyntax.
-func Finish(name string, text []byte, mac string) ([]byte, error) {
-	if name != grandstreamBinary {
-		return text, nil
-	}
+func finishGrandstream(text []byte, mac string) ([]byte, error) {
 	address, err := hex.DecodeString(mac)
 	if err != nil || len(address) != 6 {
 		return nil, fmt.Errorf("%w: the binary form names the phone's MAC, and there is none", ErrSyntax)

@@ -11,7 +11,7 @@ const panasonicLines = "panasonic"
 // panasonicHead begins every file; a phone drops one without.
 const panasonicHead = "# Panasonic SIP Phone Standard Format File #"
 
-func init() { formats[panasonicLines] = format{escapePanasonic, parsePanasonic} }
+func init() { formats[panasonicLines] = format{escape: escapePanasonic, parse: parsePanasonic} }
 
 // escapePanasonic is flatten; a double quote would end the value, and the format has no other way to write one, so it becomes
 // a single one.

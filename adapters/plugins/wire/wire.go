@@ -9,6 +9,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"slices"
 	"strings"
@@ -25,15 +26,17 @@ type Entry struct{ Key, Value string }
 type format struct {
 	escape func(string) string
 	parse  func([]byte) ([]Entry, error)
+	// finish makes the bytes of a file that is not UTF-8 text, for the phone of that MAC; nil for all others.
+	finish func(text []byte, mac string) ([]byte, error)
 }
 
 var formats = map[string]format{
-	"yealink":      {flatten, parseYealink},
-	"yealink-boot": {flatten, parseYealinkBoot},
-	"xml":          {escapeXML, parseXML},
-	"aastra":       {flatten, parseAastra},
+	"yealink":      {escape: flatten, parse: parseYealink},
+	"yealink-boot": {escape: flatten, parse: parseYealinkBoot},
+	"xml":          {escape: escapeXML, parse: parseXML},
+	"aastra":       {escape: flatten, parse: parseAastra},
 
-	grandstreamBinary: {escapeXML, parseGrandstream},
+	grandstreamBinary: {escape: escapeXML, parse: parseGrandstream, finish: finishGrandstream},
 }
 
 // Formats lists the known formats, sorted.
@@ -54,6 +57,21 @@ func Escape(name, s string) string {
 		return flatten(s)
 	}
 	return f.escape(s)
+}
+
+// Holds tells whether a file of the format says s as it is: no character has to be dropped or replaced by another.
+func Holds(name, s string) bool {
+	e := Escape(name, s)
+	return e == s || html.UnescapeString(e) == s // markup is read back
+}
+
+// Finish makes the bytes of a rendered file, for formats that are not UTF-8 text; the text itself for all others. mac is
+// the phone's address as twelve hex digits. Errors are ErrSyntax.
+func Finish(name string, text []byte, mac string) ([]byte, error) {
+	if finish := formats[name].finish; finish != nil {
+		return finish(text, mac)
+	}
+	return text, nil
 }
 
 // Parse reads a file of the named format into its entries, in order of appearance. Errors are ErrSyntax.
@@ -191,7 +209,7 @@ func escapeXML(s string) string { return xmlEscaper.Replace(flatten(s)) }
 const maxXMLDepth = 32
 
 // parseXML flattens a document: the key of an element is its path, "settings/phone-settings/user_name[idx=1]", its
-// value the text; each attribute but those in the brackets (idx, index, id, name, context, or perm left out) is a
+// value the text; each attribute but those in the brackets (naming) is a
 // key of its own, "…@url". Elements that only hold others are no entries.
 func parseXML(data []byte) ([]Entry, error) {
 	if !utf8.Valid(data) {
@@ -264,7 +282,7 @@ func parseXML(data []byte) ([]Entry, error) {
 }
 
 // naming attributes tell elements of one name apart.
-var naming = []string{"idx", "index", "id", "name", "context"}
+var naming = []string{"idx", "index", "id", "name", "context", "priority", "button"}
 
 func elementName(e xml.StartElement) string {
 	name := e.Name.Local
