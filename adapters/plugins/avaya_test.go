@@ -9,8 +9,8 @@ import (
 	"ledgerline/commands"
 )
 
-// recognised checks what requests show of a family's phones: plugin and vendor are filled in.
-func recognised(t *testing.T, set *plugins.Set, plugin, vendor string, cases []heard) {
+// saysOf checks what requests show of a family's phones: plugin and vendor are filled in.
+func saysOf(t *testing.T, set *plugins.Set, plugin, vendor string, cases []heard) {
 	t.Helper()
 	for _, c := range cases {
 		c.want.Plugin, c.want.Vendor = plugin, vendor
@@ -49,7 +49,7 @@ func strangers(t *testing.T, set *plugins.Set, plugin string, asked ...commands.
 func TestAvayaIsRecognised(t *testing.T) {
 	set := loadBuiltin(t)
 	const j179 = "Mozilla/4.0 (compatible; MSIE 6.0) AVAYA/J179-4.1.3.0.6 (MAC:c81fea83e85a)"
-	recognised(t, set, "avaya", "Avaya", []heard{
+	saysOf(t, set, "avaya", "Avaya", []heard{
 		{commands.Asked{Path: "J100Supgrade.txt", UserAgent: j179}, commands.Recognition{Model: "J179", Fw: "4.1.3.0.6", MAC: "c81fea83e85a", File: "J100Supgrade.txt"}},
 		{commands.Asked{Path: "46xxsettings.txt", UserAgent: j179}, commands.Recognition{Model: "J179", Fw: "4.1.3.0.6", MAC: "c81fea83e85a", File: "46xxsettings.txt"}},
 		{commands.Asked{Path: "C81FEA83E85A.cfg"}, commands.Recognition{MAC: "c81fea83e85a", File: "c81fea83e85a.cfg"}},
