@@ -30,9 +30,10 @@ type Options struct {
 
 // Change is what one commit changed. All: anything may have changed (a generation was put in place).
 type Change struct {
-	Position domain.Position
-	Streams  []domain.StreamID // each once
-	All      bool
+	Position  domain.Position
+	Streams   []domain.StreamID // each once
+	Destroyed []domain.Subject  // whose keys were destroyed
+	All       bool
 }
 
 // Stats is how the runner is doing.
@@ -334,7 +335,7 @@ func (r *Runner) follow(ctx context.Context) error {
 		}
 		r.fresh.note(facts)
 		if r.opts.OnChange != nil {
-			r.changed(Change{Position: r.live.Mark().Position, Streams: streams(facts)})
+			r.changed(Change{Position: r.live.Mark().Position, Streams: streams(facts), Destroyed: destroyed(facts)})
 		}
 		r.advance(r.live.Mark())
 		return nil
@@ -417,6 +418,15 @@ func streams(facts []Fact) []domain.StreamID {
 		}
 	}
 	return out
+}
+
+func destroyed(facts []Fact) (subjects []domain.Subject) {
+	for i := range facts {
+		if e, ok := facts[i].Event.(domain.KeyDestroyed); ok {
+			subjects = append(subjects, e.Subject)
+		}
+	}
+	return subjects
 }
 
 // rebuilder carries out rebuilds, one at a time, as they are asked for.

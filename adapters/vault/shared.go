@@ -100,21 +100,27 @@ func (v *Shared) open(ctx context.Context, from source) error {
 				return err
 			}
 		}
-		var written, expected string
-		err := tx.QueryRow(ctx, `SELECT (SELECT value FROM ledgerline_vault_meta WHERE name = 'format'),
-			coalesce((SELECT value FROM ledgerline_vault_meta WHERE name = 'master_fingerprint'), '')`).Scan(&written, &expected)
+		meta := map[string]string{}
+		rows, err := tx.Query(ctx, `SELECT name, value FROM ledgerline_vault_meta`)
 		if err != nil {
 			return err
 		}
-		if written != fmt.Sprint(format) {
-			return ErrNewerFormat
-		}
-		if v.master, _, err = from.find(expected); err != nil {
+		var name, value string
+		if _, err := pgx.ForEachRow(rows, []any{&name, &value}, func() error { meta[name] = value; return nil }); err != nil {
 			return err
 		}
-		if expected == "" {
-			_, err = tx.Exec(ctx, `INSERT INTO ledgerline_vault_meta VALUES ('master_fingerprint', $1)`, v.master.fingerprint)
+		if meta["format"] != fmt.Sprint(format) {
+			return ErrNewerFormat
 		}
+		if v.master, _, err = from.find(meta[metaMaster]); err != nil {
+			return err
+		}
+		if v.id = meta[metaID]; v.id == "" {
+			if v.id, err = newID(); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO ledgerline_vault_meta VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING`, metaMaster, v.master.fingerprint, metaID, v.id)
 		return err
 	})
 }

@@ -103,17 +103,24 @@ func formatIn(conn *sqlite.Conn) (version int64, err error) {
 	return version, err
 }
 
-// fingerprintIn is the fingerprint of the master key the database belongs to, empty for a new one.
-func fingerprintIn(conn *sqlite.Conn) (fingerprint string, err error) {
-	err = sqlitex.Execute(conn, `SELECT value FROM meta WHERE name = 'master_fingerprint'`, &sqlitex.ExecOptions{
-		ResultFunc: func(s *sqlite.Stmt) error { fingerprint = s.ColumnText(0); return nil },
+// Names in the table meta of both kinds of vault.
+const (
+	metaMaster = "master_fingerprint" // of the master key the vault belongs to; missing in a new one
+	metaID     = "vault_id"
+)
+
+// metaIn is what stands under a name, empty for nothing.
+func metaIn(conn *sqlite.Conn, name string) (value string, err error) {
+	err = sqlitex.Execute(conn, `SELECT value FROM meta WHERE name = ?`, &sqlitex.ExecOptions{
+		Args:       []any{name},
+		ResultFunc: func(s *sqlite.Stmt) error { value = s.ColumnText(0); return nil },
 	})
-	return fingerprint, err
+	return value, err
 }
 
-func setFingerprint(conn *sqlite.Conn, fingerprint string) error {
-	return sqlitex.Execute(conn, `INSERT INTO meta (name, value) VALUES ('master_fingerprint', ?)
-		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, &sqlitex.ExecOptions{Args: []any{fingerprint}})
+func setMeta(conn *sqlite.Conn, name, value string) error {
+	return sqlitex.Execute(conn, `INSERT INTO meta (name, value) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, &sqlitex.ExecOptions{Args: []any{name, value}})
 }
 
 // selectRow is the row found by a column's value.

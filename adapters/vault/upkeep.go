@@ -96,7 +96,7 @@ func (v *Vault) rewrap(conn *sqlite.Conn, m *master) error {
 			return err
 		}
 	}
-	if err := setFingerprint(conn, m.fingerprint); err != nil {
+	if err := setMeta(conn, metaMaster, m.fingerprint); err != nil {
 		return err
 	}
 	return v.at("rewrapped")
@@ -146,7 +146,7 @@ func Check(ctx context.Context, o Options) (report CheckReport, err error) {
 	if _, err := formatIn(conn); err != nil {
 		return CheckReport{}, fmt.Errorf("check vault in %s: %w", o.Dir, err)
 	}
-	expected, err := fingerprintIn(conn)
+	expected, err := metaIn(conn, metaMaster)
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check vault in %s: %w", o.Dir, err)
 	}

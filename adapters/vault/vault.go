@@ -89,6 +89,7 @@ type Options struct {
 
 // ring is what every vault does with keys, wherever they stand. Its methods are those of commands.Vault.
 type ring struct {
+	id    string
 	clock func() time.Time
 	cache *cache
 	store store
@@ -195,7 +196,7 @@ func (v *Vault) open() error {
 // unlock finds the master key that belongs to the database and makes both when both are new: the key
 // first, for a key without a database is harmless and a database without its key is lost.
 func (v *Vault) unlock(conn *sqlite.Conn) error {
-	expected, err := fingerprintIn(conn)
+	expected, err := metaIn(conn, metaMaster)
 	if err != nil {
 		return err
 	}
@@ -208,7 +209,18 @@ func (v *Vault) unlock(conn *sqlite.Conn) error {
 	}
 	v.master = m
 	if expected == "" {
-		if err := setFingerprint(conn, m.fingerprint); err != nil {
+		if err := setMeta(conn, metaMaster, m.fingerprint); err != nil {
+			return err
+		}
+	}
+	if v.id, err = metaIn(conn, metaID); err != nil {
+		return err
+	}
+	if v.id == "" {
+		if v.id, err = newID(); err != nil {
+			return err
+		}
+		if err := setMeta(conn, metaID, v.id); err != nil {
 			return err
 		}
 	}
@@ -257,6 +269,15 @@ func (v *Vault) MasterFingerprint() string {
 	return v.master.fingerprint
 }
 
+// ID names this vault, unlike any other: 32 hex digits, kept when it is moved (Copy).
+func (v *ring) ID() string { return v.id }
+
+// newID is a fresh id, time-ordered, in hex.
+func newID() (string, error) {
+	id, err := uuid.NewV7()
+	return hex.EncodeToString(id[:]), err
+}
+
 // Ensure implements commands.Vault. Concurrent calls share one durable write.
 func (v *ring) Ensure(ctx context.Context, subject domain.Subject) (keyID string, created bool, err error) {
 	k, created, err := v.ensure(ctx, subject)
@@ -282,13 +303,13 @@ func (v *ring) ensure(ctx context.Context, subject domain.Subject) (k *key, crea
 
 // create makes the key unless another call was faster.
 func (v *ring) create(ctx context.Context, subject domain.Subject) (*key, bool, error) {
-	id, err := uuid.NewV7()
+	id, err := newID()
 	if err != nil {
 		return nil, false, err
 	}
 	data := make([]byte, keySize)
 	rand.Read(data) // never fails since Go 1.24
-	fresh, err := newKey(subject, hex.EncodeToString(id[:]), data)
+	fresh, err := newKey(subject, id, data)
 	if err != nil {
 		return nil, false, err
 	}

@@ -24,7 +24,8 @@ import (
 type Config struct {
 	Data             string        `key:"data" default:"./data" usage:"directory of everything the server keeps"`
 	Store            string        `key:"store" default:"ledger" usage:"where events stand: ledger, or esdb://HOST:PORT?tls=…"`
-	StoreCredentials string        `key:"store-credentials-file" usage:"file with user:password for an esdb:// store"`
+	StoreCredentials string        `key:"store-credentials-file" usage:"file with user:password for an esdb:// store; or LEDGERLINE_STORE_CREDENTIALS"`
+	PostgresURLFile  string        `key:"postgres-url-file" usage:"file with the postgres:// URL of the vault and blobs that several replicas share; or LEDGERLINE_POSTGRES_URL"`
 	Admin            string        `key:"admin" default:"127.0.0.1:8666" usage:"listener of the API"`
 	Phones           string        `key:"phones" default:":8667" usage:"listener of the phones over HTTP"`
 	PhonesTLS        string        `key:"phones-tls" usage:"listener of the phones over HTTPS"`
@@ -55,14 +56,23 @@ type Config struct {
 	CheckpointEvery  time.Duration `key:"checkpoint-every" default:"60s" usage:"longest time that new events wait for a signed checkpoint"`
 	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
 	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
+
+	secrets secrets
+}
+
+// secrets come from the environment only, for containers; files are the better place.
+type secrets struct {
+	storeCredentials string // LEDGERLINE_STORE_CREDENTIALS, user:password
+	postgresURL      string // LEDGERLINE_POSTGRES_URL
 }
 
 // settings walks the fields of c with their tags.
 func (c *Config) settings(visit func(key string, tag reflect.StructTag, v reflect.Value)) {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag
-		visit(tag.Get("key"), tag, v.Field(i))
+		if tag := v.Type().Field(i).Tag; tag != "" {
+			visit(tag.Get("key"), tag, v.Field(i))
+		}
 	}
 }
 
@@ -111,6 +121,7 @@ func loadConfig(fs *pflag.FlagSet, getenv func(string) string) (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return c, err
 	}
+	c.secrets = secrets{storeCredentials: getenv("LEDGERLINE_STORE_CREDENTIALS"), postgresURL: getenv("LEDGERLINE_POSTGRES_URL")}
 	return c, c.check()
 }
 
@@ -204,8 +215,17 @@ func (c *Config) check() error {
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")
 	}
-	if c.Store != "ledger" && !strings.HasPrefix(c.Store, "esdb://") && !strings.HasPrefix(c.Store, "esdb+discover://") {
-		bad("store must be ledger or begin with esdb://")
+	switch {
+	case c.Store == "ledger":
+		if c.PostgresURLFile != "" || c.secrets.postgresURL != "" {
+			bad("a postgres URL goes with an esdb:// store: the ledger keeps its vault and blobs beside it")
+		}
+	case !c.remote():
+		bad("store must be ledger or begin with esdb:// or esdb+discover://")
+	case strings.Contains(c.Store, "@"):
+		bad("store must hold no credentials, for everybody can see them: name a file with store-credentials-file")
+	case c.MasterKeyFile == "":
+		bad("an esdb:// store needs master-key-file, the same on every replica; make one with: (umask 077; head -c 32 /dev/urandom > FILE)")
 	}
 	if c.ESDBListen != "" {
 		if c.Store != "ledger" {
@@ -230,6 +250,11 @@ func (c *Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// remote tells whether events stand on an EventStoreDB server, which other replicas may use as well.
+func (c *Config) remote() bool {
+	return strings.HasPrefix(c.Store, "esdb://") || strings.HasPrefix(c.Store, "esdb+discover://")
 }
 
 // prefixes reads networks; a lone address is a network of one.

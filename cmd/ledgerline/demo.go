@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,15 +25,17 @@ import (
 // demoCmd tells the whole story on a temporary ledger.
 func (a *app) demoCmd() *cobra.Command {
 	var exit bool
+	var store string
 	cmd := &cobra.Command{Use: "demo", Short: "The whole story on a temporary ledger: one tenant, six simulated phones that boot, redeem codes, fetch and re-fetch", Args: cobra.NoArgs}
 	cmd.Flags().BoolVar(&exit, "exit", false, "end when the story is told; else stay, to be looked at")
+	cmd.Flags().StringVar(&store, "store", "ledger", "where events stand: ledger, or esdb://HOST:PORT?tls=… of an empty EventStoreDB (ledgerline esdb --write is one)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dir, err := os.MkdirTemp("", "ledgerline-demo-")
 		if err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		cfg, err := demoConfig(dir)
+		cfg, err := demoConfig(dir, store, a.getenv("LEDGERLINE_STORE_CREDENTIALS"))
 		if err != nil {
 			return err
 		}
@@ -46,15 +49,29 @@ func (a *app) demoCmd() *cobra.Command {
 }
 
 // demoConfig is the default configuration on free loopback ports.
-func demoConfig(dir string) (Config, error) {
+func demoConfig(dir, store, credentials string) (Config, error) {
 	cmd := &cobra.Command{}
 	(&Config{}).flags(cmd.Flags())
-	for key, value := range map[string]string{"data": dir, "admin": "127.0.0.1:0", "phones": "127.0.0.1:0", "tftp": "127.0.0.1:0", "ops": "127.0.0.1:0"} {
+	values := map[string]string{"data": dir, "admin": "127.0.0.1:0", "phones": "127.0.0.1:0", "tftp": "127.0.0.1:0", "ops": "127.0.0.1:0", "store": store}
+	if store != "ledger" {
+		key := make([]byte, 32)
+		rand.Read(key)
+		values["master-key-file"] = filepath.Join(dir, "master.key")
+		if err := os.WriteFile(values["master-key-file"], key, 0o600); err != nil {
+			return Config{}, err
+		}
+	}
+	for key, value := range values {
 		if err := cmd.Flags().Set(key, value); err != nil {
 			return Config{}, err
 		}
 	}
-	return loadConfig(cmd.Flags(), func(string) string { return "" })
+	return loadConfig(cmd.Flags(), func(name string) string {
+		if name == "LEDGERLINE_STORE_CREDENTIALS" {
+			return credentials
+		}
+		return ""
+	})
 }
 
 // demo is one telling of the story.
@@ -342,13 +359,24 @@ func (d *demo) oneTimeline(ctx context.Context) error {
 	return told.printTimeline(items)
 }
 
-// verify recomputes the chain and prints the end of the story.
+// verify recomputes the chain, or on another store the Merkle tree's leaves, and prints the end of the story.
 func (d *demo) verify(ctx context.Context) error {
-	report, err := d.engine.ledger.Verify(ctx, domain.Position{})
-	if err != nil {
-		return damaged(err)
+	events := 0
+	if d.engine.ledger != nil {
+		report, err := d.engine.ledger.Verify(ctx, domain.Position{})
+		if err != nil {
+			return damaged(err)
+		}
+		events = report.Events
+		d.say("\n%d events, hash chain verified up to %x.", report.Events, report.Chain[:8])
+	} else {
+		sum, err := leavesOf(ctx, d.engine.log)
+		if err != nil {
+			return err
+		}
+		events = sum.events
+		d.say("\n%d events, their leaf hashes come to %x.", sum.events, sum.digest[:8])
 	}
-	d.say("\n%d events, hash chain verified up to %x.", report.Events, report.Chain[:8])
 	if d.app.output != "json" {
 		return nil
 	}
@@ -356,20 +384,22 @@ func (d *demo) verify(ctx context.Context) error {
 	for i, p := range d.phones {
 		phones[i] = describe(p.phone, p.config, p.last, nil)
 	}
-	return d.app.printValue(map[string]any{"phones": phones, "events": report.Events, "verified": true})
+	return d.app.printValue(map[string]any{"phones": phones, "events": events, "verified": d.engine.ledger != nil})
 }
 
 // whereNext tells what can be looked at while the engine stays up.
 func (d *demo) whereNext() {
+	table := ""
+	if d.engine.ledger != nil {
+		table = "\n  sqlite3 " + filepath.Join(d.dir, "ledger.db") + " 'select position, stream, type, data from events'"
+	}
 	d.say(`
 The engine stays up until you press Ctrl-C. To look around:
   export LEDGERLINE_SERVER=http://%s LEDGERLINE_TOKEN_FILE=%s
   ledgerline device list
   ledgerline device why %s
   ledgerline explain --device %s timezone
-  ledgerline audit timeline %s
-  sqlite3 %s 'select position, stream, type, data from events'
+  ledgerline audit timeline %s%s
   API description: http://%s/docs    metrics: http://%s/metrics`,
-		d.at.admin, filepath.Join(d.dir, "admin.token"), d.phones[0].phone.MAC(), d.phones[0].phone.MAC(), d.phones[0].phone.MAC(),
-		filepath.Join(d.dir, "ledger.db"), d.at.admin, d.at.ops)
+		d.at.admin, filepath.Join(d.dir, "admin.token"), d.phones[0].phone.MAC(), d.phones[0].phone.MAC(), d.phones[0].phone.MAC(), table, d.at.admin, d.at.ops)
 }

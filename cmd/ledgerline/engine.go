@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -37,13 +40,30 @@ type eventLog interface {
 	Close() error
 }
 
+// keyVault is what the engine needs of a vault, one process's or a shared one.
+type keyVault interface {
+	commands.Vault
+	ID() string
+	MasterFingerprint() string
+	Forget(...domain.Subject)
+	Close() error
+}
+
+// blobStore is what the engine needs of blobs.
+type blobStore interface {
+	commands.Blobs
+	PutContent(ctx context.Context, subject domain.Subject, data []byte) (sha256Hex string, err error)
+	GetContent(ctx context.Context, subject domain.Subject, sha256Hex string) ([]byte, error)
+	Close() error
+}
+
 // engine is everything but the listeners: stores, service, projections, reactor.
 type engine struct {
 	cfg       Config
 	log       eventLog
 	ledger    *ledger.Ledger // nil with another store
-	vault     *vault.Vault
-	blobs     *blobs.Blobs
+	vault     keyVault
+	blobs     blobStore
 	plugins   *plugins.Set
 	views     *views.Store
 	runner    *projections.Runner
@@ -70,17 +90,9 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	if err := e.openLog(ctx); err != nil {
 		return nil, err
 	}
-	if e.vault, err = vault.Open(ctx, vault.Options{Dir: cfg.Data, MasterKeyFile: cfg.MasterKeyFile}); err != nil {
-		return nil, fmt.Errorf("open the vault: %w", err)
+	if err := e.openVault(ctx); err != nil {
+		return nil, err
 	}
-	e.onClose(e.vault.Close)
-	if made := e.vault.CreatedMasterKey(); made != "" {
-		zerolog.Ctx(ctx).Warn().Str("file", made).Msg("made a new master key: keep a copy off this machine, without it nothing sealed can be read again")
-	}
-	if e.blobs, err = blobs.Open(ctx, blobs.Options{Dir: cfg.Data, Sealer: e.vault}); err != nil {
-		return nil, fmt.Errorf("open the blobs: %w", err)
-	}
-	e.onClose(e.blobs.Close)
 	if e.plugins, err = loadPlugins(cfg.Plugins); err != nil {
 		return nil, err
 	}
@@ -93,13 +105,17 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	}
 	e.onClose(e.views.Close)
 	e.shelf = &views.Shelf{Views: e.views}
-	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.shelf.OnChange})
+	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.onChange})
 	e.shelf.Runner = e.runner
 	if err := e.makeService(); err != nil {
 		return nil, err
 	}
-	e.reactor, err = reactor.New(reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
-		From: reactor.From(cfg.ReactorFrom), Lanes: cfg.Lanes, Registerer: e.metrics})
+	options := reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
+		From: reactor.From(cfg.ReactorFrom), Lanes: cfg.Lanes, Registerer: e.metrics}
+	if leases, ok := e.log.(commands.Leases); ok {
+		options.Leases, options.Holder = leases, replicaName()
+	}
+	e.reactor, err = reactor.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +143,11 @@ func (e *engine) openLog(ctx context.Context) error {
 			return damaged(fmt.Errorf("open the ledger: %w", err))
 		}
 		e.log, e.ledger = l, l
-	case strings.HasPrefix(e.cfg.Store, "esdb://"), strings.HasPrefix(e.cfg.Store, "esdb+discover://"):
-		credentials, err := storeCredentials(e.cfg.StoreCredentials)
+	default:
+		if err := e.lockData(); err != nil {
+			return err
+		}
+		credentials, err := e.cfg.storeLogin()
 		if err != nil {
 			return err
 		}
@@ -137,24 +156,129 @@ func (e *engine) openLog(ctx context.Context) error {
 			return fmt.Errorf("open the event store: %w", err)
 		}
 		e.log = store
-	default:
-		return fmt.Errorf("store must be ledger or begin with esdb://")
 	}
 	e.onClose(e.log.Close)
 	return nil
 }
 
-func storeCredentials(path string) (eventstoredb.Credentials, error) {
+// lockData keeps a second replica out of the data directory; views and sightings are one replica's own. The
+// ledger has a lock of its own.
+func (e *engine) lockData() error {
+	f, err := os.OpenFile(filepath.Join(e.cfg.Data, "replica.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock the data directory: %w", err)
+	}
+	e.onClose(f.Close)
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return fmt.Errorf("%s is in use by another replica: each needs a data directory of its own", e.cfg.Data)
+	case err != nil:
+		return fmt.Errorf("lock the data directory: %w", err)
+	}
+	return nil
+}
+
+// openVault opens keys and blobs: in the data directory, or in PostgreSQL where replicas share them.
+func (e *engine) openVault(ctx context.Context) error {
+	url, err := secretOf(e.cfg.PostgresURLFile, e.cfg.secrets.postgresURL)
+	if err != nil {
+		return fmt.Errorf("read the postgres URL: %w", err)
+	}
+	if url == "" {
+		v, err := vault.Open(ctx, vault.Options{Dir: e.cfg.Data, MasterKeyFile: e.cfg.MasterKeyFile})
+		if err != nil {
+			return fmt.Errorf("open the vault: %w", err)
+		}
+		e.vault = v
+		e.onClose(v.Close)
+		if made := v.CreatedMasterKey(); made != "" {
+			zerolog.Ctx(ctx).Warn().Str("file", made).Msg("made a new master key: keep a copy off this machine, without it nothing sealed can be read again")
+		}
+		b, err := blobs.Open(ctx, blobs.Options{Dir: e.cfg.Data, Sealer: v})
+		if err != nil {
+			return fmt.Errorf("open the blobs: %w", err)
+		}
+		e.blobs = b
+		e.onClose(b.Close)
+		return nil
+	}
+	pool, err := openPostgres(ctx, url)
+	if err != nil {
+		return err
+	}
+	e.onClose(func() error { pool.Close(); return nil })
+	v, err := vault.OpenShared(ctx, vault.SharedOptions{Pool: pool, MasterKeyFile: e.cfg.MasterKeyFile})
+	if err != nil {
+		return err
+	}
+	e.vault = v
+	e.onClose(v.Close)
+	b, err := blobs.OpenShared(ctx, blobs.SharedOptions{Pool: pool, Sealer: v})
+	if err != nil {
+		return err
+	}
+	e.blobs = b
+	e.onClose(b.Close)
+	return nil
+}
+
+// openPostgres connects. No error holds the password.
+func openPostgres(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the postgres URL is malformed: it looks like postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full")
+	}
+	c.MaxConns = max(c.MaxConns, 16)
+	c.ConnConfig.RuntimeParams["synchronous_commit"] = "on" // acknowledged means durable, whatever the server's default
+	c.ConnConfig.RuntimeParams["application_name"] = "ledgerline"
+	pool, err := pgxpool.NewWithConfig(ctx, c)
+	if err == nil {
+		err = pool.Ping(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reach PostgreSQL at %s: %w", c.ConnConfig.Host, err)
+	}
+	return pool, nil
+}
+
+// replicaName is this process's name among replicas.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "replica"
+	}
+	return host + "/" + uuid.NewString()
+}
+
+// onChange hands every commit of the views on to what keeps things in memory.
+func (e *engine) onChange(c projections.Change) {
+	switch {
+	case c.All:
+		e.vault.Forget()
+	case len(c.Destroyed) > 0:
+		e.vault.Forget(c.Destroyed...)
+	}
+	e.shelf.OnChange(c)
+}
+
+// secretOf is the content of the file, if one is named, else value.
+func secretOf(path, value string) (string, error) {
 	if path == "" {
-		return eventstoredb.Credentials{}, nil
+		return value, nil
 	}
 	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
+}
+
+// storeLogin is the user of the event store; the zero value for none.
+func (c Config) storeLogin() (eventstoredb.Credentials, error) {
+	text, err := secretOf(c.StoreCredentials, c.secrets.storeCredentials)
 	if err != nil {
 		return eventstoredb.Credentials{}, fmt.Errorf("read the store's credentials: %w", err)
 	}
-	user, password, ok := strings.Cut(strings.TrimSpace(string(b)), ":")
-	if !ok {
-		return eventstoredb.Credentials{}, fmt.Errorf("%s must hold user:password", path)
+	user, password, ok := strings.Cut(text, ":")
+	if text != "" && !ok {
+		return eventstoredb.Credentials{}, errors.New("the store's credentials must be user:password")
 	}
 	return eventstoredb.Credentials{User: user, Password: password}, nil
 }
@@ -283,6 +407,12 @@ func (e *engine) schedule(ctx context.Context) error {
 		case <-tick.C:
 		}
 		ctx := commands.WithCaller(ctx, commands.Caller{Actor: "system:schedule"})
+		if err := e.service.RecordDenials(ctx, false); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Str("command", "RecordDenials").Msg("schedule failed")
+		}
+		if !e.reactor.Leads() { // what follows from the log alone, one replica does
+			continue
+		}
 		if n, err := e.service.ExpireCodes(ctx); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Str("command", "ExpireCodes").Msg("schedule failed")
 		} else if n > 0 {
@@ -290,9 +420,6 @@ func (e *engine) schedule(ctx context.Context) error {
 		}
 		if err := e.service.ForgetAnswers(ctx); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Str("command", "ForgetAnswers").Msg("schedule failed")
-		}
-		if err := e.service.RecordDenials(ctx, false); err != nil && ctx.Err() == nil {
-			log.Error().Err(err).Str("command", "RecordDenials").Msg("schedule failed")
 		}
 	}
 }
@@ -304,6 +431,11 @@ func (e *engine) bootstrap(ctx context.Context) (tokenFile string, err error) {
 		return "", err
 	}
 	ctx = commands.WithCaller(ctx, commands.Caller{Actor: "system:bootstrap"})
+	if e.cfg.remote() {
+		if _, err := e.service.BindVault(ctx, commands.BindVault{VaultID: e.vault.ID(), MasterFingerprint: e.vault.MasterFingerprint()}); err != nil {
+			return "", fmt.Errorf("bind the vault to the log: %w", err)
+		}
+	}
 	if err := e.service.EnsureMaster(ctx); err != nil {
 		return "", fmt.Errorf("make the master tenant: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -323,7 +324,7 @@ func (e *engine) ready(ctx context.Context) error {
 		return fmt.Errorf("ask the log: %w", err)
 	}
 	if stats.Lag > readyLag {
-		return fmt.Errorf("views are %s behind: %s", stats.Lag.Round(time.Second), stats.Problem)
+		return fmt.Errorf("views of this replica are %s behind: at position %s, the log is at %s; %s", stats.Lag.Round(time.Second), stats.Position, stats.Head, cmp.Or(stats.Problem, "catching up"))
 	}
 	return nil
 }
