@@ -371,11 +371,19 @@ func (e *engine) keepCheckpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k := &proof.Keeper{Log: e.log, Signer: signer, Dir: e.cfg.Data, Every: e.cfg.CheckpointEvery, Record: func(ctx context.Context, c domain.CheckpointSigned) error {
+	k := &proof.Keeper{Log: e.log, Signer: signer, Dir: e.cfg.Data, Every: e.cfg.CheckpointEvery, Leader: e.reactor.Leads, Record: func(ctx context.Context, c domain.CheckpointSigned) error {
 		_, err := e.service.SignCheckpoint(commands.WithCaller(ctx, commands.Caller{Actor: "system:checkpoints"}), c)
 		return err
 	}}
 	err = k.Run(ctx)
+	for errors.Is(err, eventstoredb.ErrUnavailable) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+			err = k.Run(ctx)
+		}
+	}
 	if errors.Is(err, proof.ErrRewritten) {
 		zerolog.Ctx(ctx).Error().Err(err).Str("file", proof.LogFile(e.cfg.Data)).Msg("no checkpoint is signed any more: look into it with ledgerline audit verify; if an older copy was put in place on purpose, move the file away")
 		e.rewritten.Set(1)
