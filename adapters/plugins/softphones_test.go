@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ledgerline/commands"
+	"ledgerline/domain"
 )
 
 // recognised checks what requests show of one family.
@@ -45,4 +46,15 @@ func TestJitsiIsRecognised(t *testing.T) {
 		{Path: "jitsi", Query: "uuid=12ab34cd&mac=00%3A1a%3A4b%3A0c%3A0d%3A0e"}:                                              {MAC: "001a4b0c0d0e", File: "jitsi"},
 		{Path: "jitsi-001a4b0c0d0e.properties"}:                                                                              {MAC: "001a4b0c0d0e", File: "jitsi"},
 	}, commands.Asked{Path: "x", Query: "mac=00:1a:4b:0c:0d:0e"}, commands.Asked{UserAgent: "Jitsi"}, commands.Asked{Path: "jitsi/x"})
+}
+
+// dhcp checks the models vendor classes show.
+func dhcp(t *testing.T, plugin string, models map[string]string, mac domain.MAC) {
+	t.Helper()
+	set := loadBuiltin(t)
+	for class, want := range models {
+		if got, ok := set.RecognizeDHCP(class, mac); !ok || got.Plugin != plugin || got.Model != want {
+			t.Errorf("class %q is %+v %v, want model %q", class, got, ok, want)
+		}
+	}
 }

@@ -28,6 +28,9 @@ type format struct {
 	parse  func([]byte) ([]Entry, error)
 	// finish makes the bytes of a file that is not UTF-8 text, for the phone of that MAC; nil for all others.
 	finish func(text []byte, mac string) ([]byte, error)
+	// holds is Holds for a format that writes some characters in a way of its own; nil where escaping changes what it cannot
+	// keep and markup only.
+	holds func(string) bool
 }
 
 var formats = map[string]format{
@@ -61,6 +64,9 @@ func Escape(name, s string) string {
 
 // Holds tells whether a file of the format says s as it is: no character has to be dropped or replaced by another.
 func Holds(name, s string) bool {
+	if holds := formats[name].holds; holds != nil {
+		return holds(s)
+	}
 	e := Escape(name, s)
 	return e == s || html.UnescapeString(e) == s // markup is read back
 }
