@@ -11,7 +11,9 @@ import (
 // ASCII and a backslash before what would mean something.
 const properties = "properties"
 
-func init() { formats[properties] = format{escape: escapeProperties, parse: parseProperties, holds: func(s string) bool { return flatten(s) == s }} }
+func init() {
+	formats[properties] = format{escape: escapeProperties, parse: parseProperties, holds: func(s string) bool { return flatten(s) == s }}
+}
 
 // escapeProperties serves keys and values alike: what ends a key, begins a comment or is a backslash gets one
 // before it.
