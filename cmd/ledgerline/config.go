@@ -45,6 +45,9 @@ type Config struct {
 	CodeTTLRollout   time.Duration `key:"code-ttl-rollout" default:"168h" usage:"life of a rollout code, at most 168h"`
 	GuessBudget      int           `key:"guess-budget" default:"10000" usage:"wrong codes a week before rollout codes need an operator's confirmation"`
 	DiscoveryCap     int           `key:"discovery-cap" default:"2000" usage:"unknown phones made known per hour"`
+	SIPRoots         string        `key:"sip-roots" usage:"PEM file of roots that SIP servers over TLS are verified with; default the system's"`
+	AMI              string        `key:"ami" usage:"Asterisk manager through which phones are told to fetch: HOST:PORT, or tls://HOST:PORT; default by SIP"`
+	AMICredentials   string        `key:"ami-credentials-file" usage:"file with user:password for ami"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ESDBListen       string        `key:"esdb-listen" usage:"listener that shows the ledger to EventStoreDB clients; without TLS a loopback address"`
@@ -214,6 +217,9 @@ func (c *Config) check() error {
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")
+	}
+	if c.AMI != "" && c.AMICredentials == "" {
+		bad("ami needs ami-credentials-file")
 	}
 	switch {
 	case c.Store == "ledger":

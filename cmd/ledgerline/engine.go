@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,7 @@ import (
 	"ledgerline/adapters/proof"
 	"ledgerline/adapters/reactor"
 	"ledgerline/adapters/sightings"
+	"ledgerline/adapters/sipnotify"
 	"ledgerline/adapters/vault"
 	"ledgerline/adapters/views"
 	"ledgerline/commands"
@@ -283,6 +285,19 @@ func (c Config) storeLogin() (eventstoredb.Credentials, error) {
 	return eventstoredb.Credentials{User: user, Password: password}, nil
 }
 
+// userAndSecret reads a file that holds user:password.
+func userAndSecret(path string) (user, secret string, err error) {
+	text, err := secretOf(path, "")
+	if err != nil {
+		return "", "", err
+	}
+	user, secret, ok := strings.Cut(text, ":")
+	if !ok {
+		return "", "", fmt.Errorf("%s must hold user:password", path)
+	}
+	return user, secret, nil
+}
+
 // loadPlugins loads the built-in packages and those below dir, if any.
 func loadPlugins(dir string) (*plugins.Set, error) {
 	sources := []fs.FS{plugins.Builtin()}
@@ -318,7 +333,33 @@ func (e *engine) makeService() error {
 		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
 	}
 	e.service.Guard().Global = e.cfg.GuessBudget
+	notifier, err := e.notifier()
+	if err != nil {
+		return err
+	}
+	e.service.Notifier = notifier
 	return nil
+}
+
+// notifier tells phones to fetch: by SIP, and through an Asterisk first where one is named.
+func (e *engine) notifier() (*sipnotify.Notifier, error) {
+	o := sipnotify.Options{Metrics: e.metrics}
+	roots, err := pemRoots(e.cfg.SIPRoots)
+	if err != nil {
+		return nil, fmt.Errorf("sip-roots: %w", err)
+	}
+	o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if e.cfg.AMI != "" {
+		user, secret, err := userAndSecret(e.cfg.AMICredentials)
+		if err != nil {
+			return nil, fmt.Errorf("ami-credentials-file: %w", err)
+		}
+		o.AMI = &sipnotify.AMI{Addr: e.cfg.AMI, Username: user, Secret: secret}
+		if addr, secure := strings.CutPrefix(e.cfg.AMI, "tls://"); secure {
+			o.AMI.Addr, o.AMI.TLS = addr, o.TLS
+		}
+	}
+	return sipnotify.New(o)
 }
 
 // publicURL is the URL phones come back to: the one set, or this machine's address and the phones' port.

@@ -217,9 +217,9 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	roots, err := phoneRoots(e.cfg.PhoneRoots)
+	roots, err := pemRoots(e.cfg.PhoneRoots)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
 	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics})
 	if err != nil {
@@ -262,14 +262,14 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	return servers, nil
 }
 
-// phoneRoots reads the vendors' roots that client certificates may lead to; nil when none are named.
-func phoneRoots(path string) (*x509.CertPool, error) {
+// pemRoots reads roots that certificates may lead to; nil when no file is named.
+func pemRoots(path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the phone roots: %w", err)
+		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
