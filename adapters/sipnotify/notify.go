@@ -48,6 +48,7 @@ func New(o Options) (*Notifier, error) {
 	}
 	n := &Notifier{opt: o, attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ledgerline_notify_attempts_total",
 		Help: "Attempts to tell a phone to fetch its files, by way and outcome."}, []string{"route", "outcome"})}
+	sip.SetDefaultLogger(slog.New(slog.DiscardHandler)) // it warns of its own bookkeeping; what matters is in the outcomes
 	if o.Metrics != nil {
 		return n, o.Metrics.Register(n.attempts)
 	}
