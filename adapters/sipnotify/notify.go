@@ -23,6 +23,14 @@ import (
 	"ledgerline/domain"
 )
 
+// quiet is the library's log: what matters is in the outcomes. It also warns of its own bookkeeping through a
+// default that must be set before anything of it is used.
+var quiet = func() *slog.Logger {
+	l := slog.New(slog.DiscardHandler)
+	sip.SetDefaultLogger(l)
+	return l
+}()
+
 // Options are the settings of a Notifier; all have a usable zero value.
 type Options struct {
 	// TLS is how servers are verified over TLS; nil means the system's roots.
@@ -48,7 +56,6 @@ func New(o Options) (*Notifier, error) {
 	}
 	n := &Notifier{opt: o, attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ledgerline_notify_attempts_total",
 		Help: "Attempts to tell a phone to fetch its files, by way and outcome."}, []string{"route", "outcome"})}
-	sip.SetDefaultLogger(slog.New(slog.DiscardHandler)) // it warns of its own bookkeeping; what matters is in the outcomes
 	if o.Metrics != nil {
 		return n, o.Metrics.Register(n.attempts)
 	}
@@ -193,7 +200,6 @@ func (n *Notifier) dial(ctx context.Context, a commands.SIPAccount, host string,
 	}
 	x.host, _, _ = net.SplitHostPort(route.LocalAddr().String())
 	_ = route.Close()
-	quiet := slog.New(slog.DiscardHandler)
 	x.ua, err = sipgo.NewUA(sipgo.WithUserAgent("Ledgerline"), sipgo.WithUserAgentHostname(x.host), sipgo.WithUserAgenTLSConfig(n.tls()),
 		sipgo.WithUserAgentTransportLayerOptions(sip.WithTransportLayerLogger(quiet)),
 		sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerLogger(quiet)))

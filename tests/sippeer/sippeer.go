@@ -28,6 +28,7 @@ type Peer struct {
 	Addr      string // host:port
 	server    *sipgo.Server
 	client    *sipgo.Client
+	serve     func() error
 }
 
 // Host and Port are the parts of Addr.
@@ -40,8 +41,8 @@ func (p *Peer) Port() int {
 	return port
 }
 
-// listen starts a user agent on a free port; it ends with the test. conf is needed for TLS, and says how the peer
-// verifies others.
+// listen makes a user agent on a free port; it ends with the test. conf is needed for TLS, and says how the peer
+// verifies others. It serves once its handlers are set and start is called.
 func listen(tb testing.TB, transport string, conf *tls.Config) *Peer {
 	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -54,23 +55,22 @@ func listen(tb testing.TB, transport string, conf *tls.Config) *Peer {
 	if p.server, err = sipgo.NewServer(ua, sipgo.WithServerLogger(quiet)); err != nil {
 		tb.Fatal(err)
 	}
-	var serve func() error
 	if transport == "udp" {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
-		p.Addr, serve = conn.LocalAddr().String(), func() error { return p.server.ServeUDP(conn) }
+		p.Addr, p.serve = conn.LocalAddr().String(), func() error { return p.server.ServeUDP(conn) }
 		tb.Cleanup(func() { _ = conn.Close() })
 	} else {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
-		p.Addr, serve = ln.Addr().String(), func() error { return p.server.ServeTCP(ln) }
+		p.Addr, p.serve = ln.Addr().String(), func() error { return p.server.ServeTCP(ln) }
 		if transport == "tls" {
 			secure := tls.NewListener(ln, conf)
-			serve = func() error { return p.server.ServeTLS(secure) }
+			p.serve = func() error { return p.server.ServeTLS(secure) }
 		}
 		tb.Cleanup(func() { _ = ln.Close() })
 	}
@@ -78,9 +78,10 @@ func listen(tb testing.TB, transport string, conf *tls.Config) *Peer {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = ua.Close() })
-	go func() { _ = serve() }()
 	return p
 }
+
+func (p *Peer) start() { go func() { _ = p.serve() }() }
 
 // Phone is the SIP half of one phone.
 type Phone struct {
@@ -126,6 +127,7 @@ func NewPhone(tb testing.TB, p *Phone, transport string, conf *tls.Config) *Phon
 			p.Told <- event
 		}
 	})
+	p.start()
 	return p
 }
 
@@ -189,6 +191,7 @@ func NewRegistrar(tb testing.TB, r *Registrar, transport string, conf *tls.Confi
 	r.Peer, r.contacts = listen(tb, transport, conf), map[string][]*sip.ContactHeader{}
 	r.server.OnRegister(r.register)
 	r.server.OnNotify(r.notify)
+	r.start()
 	return r
 }
 
