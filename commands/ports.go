@@ -154,7 +154,7 @@ type PluginRef struct {
 
 // Render is all that a device's files follow from.
 type Render struct {
-	Plugin PluginRef       // Version empty means the newest installed
+	Plugin PluginRef       // Version empty means the one new devices get
 	MAC    domain.MAC      // zero for a device that has none
 	Model  string          // as the vendor prints it ("T54W"), empty if unknown
 	Fw     string          // firmware version, empty if unknown
@@ -242,6 +242,8 @@ type Candidates interface {
 	CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (ref domain.CodeRef, ok bool, err error)
 	// LiveCodes counts the codes of epoch that are not dead yet (issued, not expired, revoked or redeemed).
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (int, error)
+	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
+	DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error)
 	// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers") with counts.
 	ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error)
 }

@@ -78,7 +78,7 @@ var Reactions = []Reaction{
 	{
 		Name: "regenerate-config",
 		On: []string{"device.discovered", "device.identified", "device.assigned", "device.line_associated", "device.line_dissociated",
-			"device.configured", "device.reset"},
+			"device.configured", "device.plugin_pinned", "device.reset"},
 		Key: ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
 			return s.regenerate(ctx, domain.DeviceID(r.Stream.ID()))

@@ -83,7 +83,7 @@ func (s *Service) RenderDevice(ctx context.Context, d domain.Device) (Revealed, 
 		base += "d/" + secret + "/"
 	}
 	r, err := s.Renderer.Render(ctx, Render{
-		Plugin: PluginRef{d.Plugin, d.PluginVersion}, MAC: d.MAC, ID: d.ID, Model: d.Model, Fw: d.Firmware,
+		Plugin: PluginRef{d.Plugin, d.Version()}, MAC: d.MAC, ID: d.ID, Model: d.Model, Fw: d.Firmware,
 		Settings: settings, BaseURL: base, Guest: !d.Assigned(),
 	})
 	if err != nil {

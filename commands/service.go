@@ -41,6 +41,7 @@ type Service struct {
 	// Whereabouts and Notifier may be nil; without the latter no phone can be told anything.
 	Whereabouts Whereabouts
 	Notifier    Notifier
+	Packages    Packages // may be nil where no package is installed or removed
 
 	// Now is the clock; nil means time.Now. Rand is the source of codes and secrets; nil means crypto/rand.
 	Now  func() time.Time
@@ -62,6 +63,8 @@ type Service struct {
 	ownKeys   ownKeys
 	discovery discovery
 	epochs    epochs
+
+	operations Operations
 }
 
 // Guard is the budget on wrong codes; see guard.go.

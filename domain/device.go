@@ -22,7 +22,7 @@ type DeviceFacts struct {
 	Model    string `json:"model,omitempty"`
 	Firmware string `json:"firmware,omitempty"`
 	// Plugin is the plugin that serves the phone, chosen by association or by an operator; PluginVersion
-	// is the version it is pinned to, empty for the newest installed.
+	// is the version it is pinned to, empty for the one its files were last made with; see Device.Version.
 	Plugin        string `json:"plugin,omitempty"`
 	PluginVersion string `json:"plugin_version,omitempty"`
 }
@@ -58,6 +58,14 @@ type DeviceLineAssociated struct {
 type DeviceLineDissociated struct {
 	LineID   LineID `json:"line_id"`
 	Position int    `json:"position"`
+}
+
+// DevicePluginPinned: the device's files are made by this version of its plugin from now on. From is the version they
+// were made with before, empty if there were none. An upgrade reaches a device by this fact and no other way.
+type DevicePluginPinned struct {
+	Plugin  string `json:"plugin"`
+	Version string `json:"version"`
+	From    string `json:"from,omitempty"`
 }
 
 // DeviceConfigured: an operator's own wishes for this device, whole.
@@ -144,6 +152,7 @@ func (DeviceAssigned) EventType() string          { return "device.assigned" }
 func (DeviceAwaitingLine) EventType() string      { return "device.awaiting_line" }
 func (DeviceLineAssociated) EventType() string    { return "device.line_associated" }
 func (DeviceLineDissociated) EventType() string   { return "device.line_dissociated" }
+func (DevicePluginPinned) EventType() string      { return "device.plugin_pinned" }
 func (DeviceConfigured) EventType() string        { return "device.configured" }
 func (DeviceReset) EventType() string             { return "device.reset" }
 func (DeviceReplaced) EventType() string          { return "device.replaced" }
@@ -154,7 +163,7 @@ func (DeviceConfigDelivered) EventType() string   { return "device.config_delive
 
 var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
-	of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
+	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
 	of[DeviceSyncRequested](), of[DeviceSyncOutcome]()}
 
 // MaxLines bounds the position of a line on a device (a large DECT system).
@@ -217,6 +226,8 @@ func (d Device) Apply(e Event) Device {
 	case DeviceLineDissociated:
 		d.Lines = maps.Clone(d.Lines)
 		delete(d.Lines, e.Position)
+	case DevicePluginPinned:
+		d.Plugin, d.PluginVersion = e.Plugin, e.Version
 	case DeviceConfigured:
 		d.DeviceSpec = e.DeviceSpec
 	case DeviceReset:
@@ -290,6 +301,15 @@ var (
 	ErrSameTenant          = errors.New("device is in this tenant already")
 )
 
+// Version is the version of its plugin that makes the device's files: the one it is pinned to, else the one they were
+// last made with, so that no new version comes to a device by itself. Empty: the one new devices get.
+func (d Device) Version() string {
+	if d.PluginVersion == "" && d.Config.Plugin == d.Plugin {
+		return d.Config.PluginVersion
+	}
+	return d.PluginVersion
+}
+
 // Live is nil for a device that things can be done with.
 func (d Device) Live() error {
 	switch {
@@ -311,6 +331,17 @@ func (d Device) Discover(id DeviceID, mac MAC, facts DeviceFacts, added string) 
 		return []Event{DeviceDiscovered{DeviceID: id, MAC: mac, DeviceFacts: facts, Added: added}}, nil
 	}
 	return d.Identify(facts), nil
+}
+
+// PinPlugin moves the device to a version of the plugin that serves it. As it is already is no news.
+func (d Device) PinPlugin(version string) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	if d.PluginVersion == version {
+		return nil, nil
+	}
+	return []Event{DevicePluginPinned{Plugin: d.Plugin, Version: version, From: d.Version()}}, nil
 }
 
 // Identify notes facts the phone shows that we did not know.

@@ -124,7 +124,7 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Keyed{}.Apply(e), domain.Keyed{}) || !reflect.DeepEqual(domain.Request{}.Apply(e), domain.Request{}) || !reflect.DeepEqual(domain.Claim{}.Apply(e), domain.Claim{}) ||
 			!reflect.DeepEqual(domain.Checkpoint{}.Apply(e), domain.Checkpoint{}) ||
 			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) ||
-			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full)
+			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
 	none := map[string]bool{"code.denied": true, "apikey.denied": true, "subject.erased": true}
 	for wire, data := range samples(t) {
@@ -144,3 +144,7 @@ func TestEveryEventIsFolded(t *testing.T) {
 // full is a device of which every event takes or changes something.
 var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}},
 	domain.DeviceSyncRequested{SyncID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7"}))
+
+// shelved is a plugin of which every event adds or changes something.
+var shelved = domain.Fold[domain.Plugin](past(domain.PluginInstalled{Plugin: "yealink", PluginArchive: domain.PluginArchive{Version: "1.0.0"}},
+	domain.PluginFilesInstalled{PluginFiles: domain.PluginFiles{Bundle: "t46s-66.86.0.15"}}))

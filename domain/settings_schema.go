@@ -263,6 +263,7 @@ var schema = []SettingDef{
 	flag("ldap_lookup_incoming", "look up callers"),
 
 	link("firmware_url", "firmware image"),
+	text("firmware_release", "firmware release wanted, as the vendor writes it; makes firmware_url where that is not set"),
 	number("provisioning_interval", 0, 43200, "minutes between fetches, 0 for none; 1440 by default"),
 	{Path: "provisioning_time", Kind: KindClock, Doc: "time of day of the daily fetch, instead of an interval"},
 	flag("provisioning_at_boot", "fetch at every start, on by default"),

@@ -102,6 +102,24 @@ func (c Candidates) CodeByID(ctx context.Context, at domain.Position, id domain.
 	return ref, ok, err
 }
 
+// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
+func (c Candidates) DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error) {
+	var w clause
+	w.is("live = 1")
+	equal(&w, "plugin", q.Plugin)
+	equal(&w, "plugin_version", q.Version)
+	if q.Not != "" {
+		w.is("plugin_version IS NOT ?", q.Not)
+	}
+	equal(&w, "tenant_id", q.Tenant)
+	equal(&w, "category_id", q.Category)
+	if len(q.Devices) > 0 {
+		in(&w, "key", q.Devices)
+	}
+	w.is("key > ?", string(q.After))
+	return texts[domain.DeviceID](ctx, c, at, "SELECT key FROM devices"+w.sql()+" ORDER BY key LIMIT ?", append(w.args, q.Limit)...)
+}
+
 // ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers")
 // with counts; what has none is left out.
 func (c Candidates) ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error) {

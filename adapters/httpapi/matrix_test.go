@@ -73,6 +73,12 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /parked/{reaction}/{event}/replay": {},
 		"POST /parked/replay":                    {},
 		"POST /verify":                           {},
+		"POST /plugins":                          {"name": "yealink"},
+		"POST /plugins/index":                    {},
+		"PUT /plugins/{id}/versions/{version}":   {},
+		"PUT /plugins/{id}/pin":                  {"version": "1.0.0"},
+		"POST /plugins/{id}/bundles/{bundle}":    {},
+		"PUT /plugins/{id}/bundles/{bundle}":     {},
 	}
 	body, ok = bodies[operation]
 	return body, ok
@@ -82,7 +88,8 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
 	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
-		"lines": t + ".line", "layers": t + ".layer", "apikeys": o.keyOf(at)}
+		"lines": t + ".line", "layers": t + ".layer", "apikeys": o.keyOf(at), "plugins": "yealink",
+		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	var parts []string
 	for _, p := range strings.Split(path, "/") {
@@ -219,7 +226,8 @@ func TestForeignIsUnknown(t *testing.T) {
 // may only read changes nothing.
 func TestOwnThingsByRole(t *testing.T) {
 	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /devices/{id}/move",
-		"POST /tenants/", "DELETE /tenants", "DELETE /devices/{id}/lines"}
+		"POST /tenants/", "DELETE /tenants", "DELETE /devices/{id}/lines",
+		"POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
 	for _, operation := range open(t).operations() {
 		method, _, _ := strings.Cut(operation, " ")
 		o := open(t)

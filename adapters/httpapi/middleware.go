@@ -100,7 +100,11 @@ func named(r *http.Request) (field, id string) {
 
 // admit finds the caller's key; what describes the API needs none.
 func (a *api) admit(w http.ResponseWriter, r *http.Request, req *request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	most := int64(maxBody)
+	if uploads(r) {
+		most = maxUpload
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, most)
 	if !strings.HasPrefix(r.URL.Path, "/api/") {
 		return nil
 	}

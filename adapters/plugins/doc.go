@@ -4,8 +4,9 @@
 //
 // What must hold: rendering is pure, the same package, settings and device give the same bytes; no value can bring
 // a setting of its own into a file; a wish that cannot be honoured is a warning, never a missing file; no
-// template reaches clock, environment, files, network or chance, or works without end. Not here: where packages
-// are kept and how they are signed, who may fetch a file, what is recorded.
+// template reaches clock, environment, files, network or chance, or works without end. Set is what is loaded, Depot gets
+// packages and vendors' files, verifies them and loads what the log says is installed. Not here: who may install, who may
+// fetch a file, what is recorded.
 //
 // # A package
 //
@@ -13,7 +14,8 @@
 //	models.csv       model,aliases,accounts,keys,exp_modules,exp_keys, then any columns of the package's own;
 //	                 aliases are parted by "|", "#" begins a comment, the row "*" stands for unknown models; the column fw_line
 //	                 is the firmware line assumed when a phone has not shown its version
-//	firmware.yaml    images: [{version, models, url, sha256, size, target}]; optional
+//	firmware.yaml    where phones look for firmware, languages, dictionaries, and bundles of them to fetch by URL and
+//	                 sha256: Firmware describes every field; optional
 //	*.tmpl           text/template, all of a package one set ({{define}} in one file is seen in all)
 //	testdata/*.txtar golden cases, below
 //

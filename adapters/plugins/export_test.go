@@ -17,11 +17,11 @@ func Compiled(s *Set) *Set {
 }
 
 func (s *Set) with(change func(*templatePool) *templatePool) *Set {
-	out := &Set{}
-	for _, p := range s.packages {
+	var out []*Package
+	for _, p := range s.Packages() {
 		c := *p
 		c.pool = change(p.pool)
-		out.packages = append(out.packages, &c)
+		out = append(out, &c)
 	}
-	return out
+	return newSet(out...)
 }

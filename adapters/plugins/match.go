@@ -48,31 +48,29 @@ const (
 
 const maxAsked = 2048
 
-// Recognize asks every package (the newest of each name) what the request shows. The strongest evidence
+// Recognize asks every plugin (the version new devices get) what the request shows. The strongest evidence
 // wins: User-Agent over path over query, the vendor's own MAC on top; between equals the package whose name sorts
 // last. A MAC proved by a certificate wins over one in the User-Agent, that over the query's, that over the path's.
 func (s *Set) Recognize(a commands.Asked) (commands.Recognition, bool) {
 	if len(a.Path) > maxAsked || len(a.Query) > maxAsked || len(a.UserAgent) > maxAsked {
 		return commands.Recognition{}, false
 	}
-	if r, ok, known := s.memo.get(a); known {
+	l := s.now.Load()
+	if r, ok, known := l.memo.get(a); known {
 		return r, ok
 	}
-	r, ok := s.recognize(a)
-	s.memo.put(a, r, ok)
+	r, ok := l.recognize(a)
+	l.memo.put(a, r, ok)
 	return r, ok
 }
 
-func (s *Set) recognize(a commands.Asked) (commands.Recognition, bool) {
+func (l *loaded) recognize(a commands.Asked) (commands.Recognition, bool) {
 	if q, err := url.QueryUnescape(a.Query); err == nil {
 		a.Query = q
 	}
 	var best commands.Recognition
 	top := 0
-	for i, p := range s.packages {
-		if i+1 < len(s.packages) && s.packages[i+1].Name == p.Name {
-			continue
-		}
+	for _, p := range l.offered {
 		if r, score := p.recognize(a); score > 0 && score >= top {
 			best, top = r, score
 		}
@@ -124,7 +122,7 @@ func (m *memo) put(a commands.Asked, r commands.Recognition, ok bool) {
 func (s *Set) RecognizeDHCP(class string, mac domain.MAC) (commands.Recognition, bool) {
 	var best commands.Recognition
 	found := false
-	for _, p := range s.packages {
+	for _, p := range s.now.Load().offered {
 		for _, rule := range p.rules {
 			if g, ok := rule.match(rule.DHCP, class); ok && (!rule.OUI || p.ouis[mac.OUI()]) {
 				best, found = commands.Recognition{Plugin: p.Name, Vendor: p.Vendor, Model: p.canonical(g.model), Fw: g.fw, MAC: mac}, true
@@ -242,11 +240,11 @@ const (
 )
 
 // Associate chooses by vendor, model and firmware; between equals the package that recognised the phone, else
-// the one whose name sorts last, of it the newest version.
+// the one whose name sorts last, of it the version new devices get.
 func (s *Set) Associate(r commands.Recognition) (commands.PluginRef, bool) {
 	var best commands.PluginRef
 	top := 0
-	for _, p := range s.packages {
+	for _, p := range s.now.Load().offered {
 		if score := p.score(r); score >= scoreProbable && score >= top && (score > top || best.Name != r.Plugin || p.Name == r.Plugin) {
 			best, top = p.Ref(), score
 		}

@@ -21,20 +21,20 @@ func TestMemo(t *testing.T) {
 		{Path: strings.Repeat("x", shortAsked+1)},
 	}
 	for _, a := range asked {
-		first, ok := set.recognize(a)
+		first, ok := set.now.Load().recognize(a)
 		for range 2 {
 			if again, okAgain := set.Recognize(a); again != first || okAgain != ok {
 				t.Errorf("%.40q: %+v %v, then %+v %v", a.Path, first, ok, again, okAgain)
 			}
 		}
 	}
-	if n := len(set.memo.newer); n != 3 {
+	if n := len(set.now.Load().memo.newer); n != 3 {
 		t.Errorf("%d requests remembered, want 3: the long one is not", n)
 	}
 	for i := range 3 * memoEntries {
-		set.memo.put(commands.Asked{Path: fmt.Sprint(i)}, commands.Recognition{}, false)
+		set.now.Load().memo.put(commands.Asked{Path: fmt.Sprint(i)}, commands.Recognition{}, false)
 	}
-	if n := len(set.memo.newer) + len(set.memo.old); n > 2*memoEntries {
+	if n := len(set.now.Load().memo.newer) + len(set.now.Load().memo.old); n > 2*memoEntries {
 		t.Errorf("%d requests remembered", n)
 	}
 }

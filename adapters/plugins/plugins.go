@@ -3,17 +3,21 @@ package plugins
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"embed"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -125,21 +129,12 @@ type Model struct {
 	Columns map[string]string
 }
 
-// Image is one firmware image of firmware.yaml.
-type Image struct {
-	Version string   `yaml:"version"`
-	Models  []string `yaml:"models"`
-	URL     string   `yaml:"url"`
-	SHA256  string   `yaml:"sha256"`
-	Size    int64    `yaml:"size"`
-	Target  string   `yaml:"target"` // name phones ask it under
-}
-
 // Package is one loaded plugin. Read-only, safe for concurrent use.
 type Package struct {
 	Manifest
-	Models   []Model
-	Firmware []Image
+	Models []Model
+	// Firmware is firmware.yaml, zero without one.
+	Firmware Firmware
 
 	models  map[string]*Model
 	unknown *Model
@@ -154,16 +149,30 @@ func (p *Package) Ref() commands.PluginRef {
 	return commands.PluginRef{Name: p.Name, Version: p.Version}
 }
 
-// Set is a number of loaded packages. Safe for concurrent use.
+// Set is the packages loaded, several versions of one side by side. Packages come and go while it is used: every
+// question is answered from one state of it. Safe for concurrent use.
 type Set struct {
+	now     atomic.Pointer[loaded]
+	changes sync.Mutex
+	// missing, if set, is asked once for a plugin of which a version that is not loaded is wanted; it may change the set.
+	missing func(ctx context.Context, name string) error
+}
+
+// loaded is one state of a Set, never changed.
+type loaded struct {
 	packages []*Package // by name, then by version, newest last
-	memo     memo
+	// current is the version new devices get; without an entry it is the newest that is not retired.
+	current map[string]string
+	// retired versions render for those who name them, and are offered to nobody.
+	retired map[commands.PluginRef]bool
+	offered []*Package // of each name the current one
+	memo    memo
 }
 
 // Load reads every package in fsys: a directory with a plugin.yaml, at the root of an fs or one level below.
 // The same name may come in several versions; the same version twice is an error, as is any damage (ErrPackage).
 func Load(fsys ...fs.FS) (*Set, error) {
-	s := &Set{}
+	var packages []*Package
 	for _, f := range fsys {
 		dirs, err := fs.Glob(f, "*/plugin.yaml")
 		if err != nil {
@@ -177,27 +186,92 @@ func Load(fsys ...fs.FS) (*Set, error) {
 			if err != nil {
 				return nil, fmt.Errorf("load plugin %s: %w", path.Dir(d), err)
 			}
-			s.packages = append(s.packages, p)
+			packages = append(packages, p)
 		}
 	}
-	slices.SortFunc(s.packages, func(a, b *Package) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), compareVersions(a.Version, b.Version))
-	})
-	for i := 1; i < len(s.packages); i++ {
-		if s.packages[i].Ref() == s.packages[i-1].Ref() {
-			return nil, fmt.Errorf("%w: %s %s is there twice", ErrPackage, s.packages[i].Name, s.packages[i].Version)
+	s := newSet(packages...)
+	packages = s.Packages()
+	for i := 1; i < len(packages); i++ {
+		if packages[i].Ref() == packages[i-1].Ref() {
+			return nil, fmt.Errorf("%w: %s %s is there twice", ErrPackage, packages[i].Name, packages[i].Version)
 		}
 	}
 	return s, nil
 }
 
-// Packages lists what is loaded, by name and version.
-func (s *Set) Packages() []*Package { return slices.Clone(s.packages) }
+func newSet(packages ...*Package) *Set {
+	s := &Set{}
+	s.now.Store(newLoaded(packages, nil, nil))
+	return s
+}
 
-// Package finds one; an empty version means the newest.
+func newLoaded(packages []*Package, current map[string]string, retired map[commands.PluginRef]bool) *loaded {
+	l := &loaded{packages: slices.Clone(packages), current: current, retired: retired}
+	slices.SortFunc(l.packages, func(a, b *Package) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), domain.CompareVersions(a.Version, b.Version))
+	})
+	for i, p := range l.packages {
+		if i == 0 || l.packages[i-1].Name != p.Name {
+			if offered := l.offer(p.Name); offered != nil {
+				l.offered = append(l.offered, offered)
+			}
+		}
+	}
+	return l
+}
+
+// offer is the version of a plugin new devices get; nil when there is none.
+func (l *loaded) offer(name string) *Package {
+	var newest *Package
+	for _, p := range l.packages {
+		if p.Name == name && !l.retired[p.Ref()] {
+			if newest = p; p.Version == l.current[name] {
+				return p
+			}
+		}
+	}
+	return newest
+}
+
+// put makes packages, with what is said of the plugin they are of, part of the set. Those there are of the same version
+// are replaced.
+func (s *Set) put(name, current string, retired map[string]bool, packages ...*Package) {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	was := s.now.Load()
+	all := slices.DeleteFunc(slices.Clone(was.packages), func(p *Package) bool {
+		return slices.ContainsFunc(packages, func(n *Package) bool { return n.Ref() == p.Ref() })
+	})
+	currents, gone := maps.Clone(was.current), maps.Clone(was.retired)
+	if currents == nil {
+		currents = map[string]string{}
+	}
+	if currents[name] = current; gone == nil {
+		gone = map[commands.PluginRef]bool{}
+	}
+	maps.DeleteFunc(gone, func(r commands.PluginRef, _ bool) bool { return r.Name == name })
+	for v := range retired {
+		gone[commands.PluginRef{Name: name, Version: v}] = true
+	}
+	s.now.Store(newLoaded(append(all, packages...), currents, gone))
+}
+
+// Packages lists what is loaded, by name and version, retired versions too.
+func (s *Set) Packages() []*Package { return slices.Clone(s.now.Load().packages) }
+
+// Offered lists of each plugin the version new devices get.
+func (s *Set) Offered() []*Package { return slices.Clone(s.now.Load().offered) }
+
+// Package finds one; an empty version means the one new devices get.
 func (s *Set) Package(ref commands.PluginRef) (*Package, error) {
-	for _, p := range slices.Backward(s.packages) {
-		if p.Name == ref.Name && (ref.Version == "" || p.Version == ref.Version) {
+	l := s.now.Load()
+	if ref.Version == "" {
+		if p := l.offer(ref.Name); p != nil {
+			return p, nil
+		}
+	}
+	for _, p := range l.packages {
+		if p.Ref() == ref {
 			return p, nil
 		}
 	}
@@ -217,6 +291,18 @@ func (s *Set) SyncMethod(ref commands.PluginRef, model string) (commands.SyncMet
 	return commands.SyncMethod(p.Sync), nil
 }
 
+// find is Package that asks for what is missing.
+func (s *Set) find(ctx context.Context, ref commands.PluginRef) (*Package, error) {
+	p, err := s.Package(ref)
+	if err == nil || s.missing == nil {
+		return p, err
+	}
+	if err := s.missing(ctx, ref.Name); err != nil {
+		return nil, fmt.Errorf("load plugin %s: %w", ref.Name, err)
+	}
+	return s.Package(ref)
+}
+
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrPackage}, args...)...)
 }
@@ -232,13 +318,12 @@ func loadPackage(fsys fs.FS, dir string) (*Package, error) {
 	if err := p.readModels(fsys, path.Join(dir, "models.csv")); err != nil {
 		return nil, err
 	}
-	var firmware struct {
-		Images []Image `yaml:"images"`
-	}
-	if err := readYAML(fsys, path.Join(dir, "firmware.yaml"), &firmware); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := readYAML(fsys, path.Join(dir, "firmware.yaml"), &p.Firmware); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	p.Firmware = firmware.Images
+	if err := p.checkFirmware(); err != nil {
+		return nil, err
+	}
 	names, err := fs.Glob(fsys, path.Join(dir, "*.tmpl"))
 	if err != nil {
 		return nil, err
@@ -352,18 +437,6 @@ func isVersion(v string) bool {
 		n, err := strconv.Atoi(s)
 		return err != nil || n < 0 || strconv.Itoa(n) != s
 	})
-}
-
-func compareVersions(a, b string) int {
-	fa, fb := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range min(len(fa), len(fb)) {
-		na, _ := strconv.Atoi(fa[i])
-		nb, _ := strconv.Atoi(fb[i])
-		if c := cmp.Compare(na, nb); c != 0 {
-			return c
-		}
-	}
-	return cmp.Compare(len(fa), len(fb))
 }
 
 // readModels reads models.csv: a header with at least model, then a row per model; the row "*" stands for models

@@ -45,7 +45,7 @@ var (
 // translation, and every setting given that no template asked for. Errors: commands.ErrNoPlugin,
 // ErrSealedSettings, ErrBudget, and those of a template that fails.
 func (s *Set) Render(ctx context.Context, r commands.Render) (commands.Rendered, error) {
-	p, err := s.Package(r.Plugin)
+	p, err := s.find(ctx, r.Plugin)
 	if err != nil {
 		return commands.Rendered{}, err
 	}
@@ -174,6 +174,7 @@ type view struct {
 	known    bool
 	settings domain.Settings
 	read     map[asked]bool
+	released bool // firmware_url stands for firmware_release
 	warnings []commands.Warning
 }
 
@@ -287,6 +288,7 @@ func newView(p *Package, r commands.Render, read map[asked]bool) (*view, error) 
 		v.BaseURL += "/"
 	}
 	v.setPlace()
+	v.setFirmware()
 	if !r.Guest {
 		v.setLines()
 		v.setKeys()
@@ -535,7 +537,7 @@ func (v *view) warnUnread(given domain.Settings) {
 		top, rest, nested := strings.Cut(path, ".")
 		switch {
 		case top == "funckeys", derived[top], v.read[asked{noLine, path}], strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
-			isEmpty(given.Get(path)), v.readByLines(path), v.idle(top), top == "protocol" && given[top] == "SIP":
+			isEmpty(given.Get(path)), v.readByLines(path), v.idle(top), top == "firmware_release" && v.released && v.read[asked{noLine, "firmware_url"}], top == "protocol" && given[top] == "SIP":
 			continue
 		case top == "sip_lines" && nested:
 			n, _, _ := strings.Cut(rest, ".")

@@ -67,6 +67,8 @@ type engine struct {
 	vault     keyVault
 	blobs     blobStore
 	plugins   *plugins.Set
+	depot     *plugins.Depot
+	changed   *changedPlugins
 	views     *views.Store
 	runner    *projections.Runner
 	shelf     *views.Shelf
@@ -80,7 +82,7 @@ type engine struct {
 
 // openEngine opens the stores and wires the parts; nothing runs yet. On an error what was opened is closed.
 func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
-	e := &engine{cfg: cfg, metrics: prometheus.NewRegistry()}
+	e := &engine{cfg: cfg, metrics: prometheus.NewRegistry(), changed: newChangedPlugins()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -110,6 +112,9 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.onChange})
 	e.shelf.Runner = e.runner
 	if err := e.makeService(); err != nil {
+		return nil, err
+	}
+	if err := e.openDepot(); err != nil {
 		return nil, err
 	}
 	options := reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
@@ -261,6 +266,7 @@ func (e *engine) onChange(c projections.Change) {
 		e.vault.Forget(c.Destroyed...)
 	}
 	e.shelf.OnChange(c)
+	e.changed.note(c)
 }
 
 // secretOf is the content of the file, if one is named, else value.
@@ -396,6 +402,7 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return e.runner.Run(ctx) })
 	g.Go(func() error { return e.reactor.Run(ctx) })
 	g.Go(func() error { return ignoreCanceled(e.service.RunDeliveries(ctx)) })
+	g.Go(func() error { return ignoreCanceled(e.followPlugins(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
 	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
@@ -487,6 +494,9 @@ func (e *engine) bootstrap(ctx context.Context) (tokenFile string, err error) {
 	}
 	if err := e.service.EnsureMaster(ctx); err != nil {
 		return "", fmt.Errorf("make the master tenant: %w", err)
+	}
+	if err := e.adoptPlugins(ctx); err != nil {
+		return "", err
 	}
 	_, token, _, err := e.service.IssueAPIKey(ctx, commands.IssueAPIKey{ID: commands.BootstrapKey, Name: "administrator (first start)", Role: domain.Admin})
 	if errors.Is(err, domain.ErrAPIKeyExists) {

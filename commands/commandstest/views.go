@@ -105,7 +105,7 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 			d.made, d.dirty, d.Config = time.Time{}, true, domain.DeviceConfigRegenerated{}
 		case domain.DeviceLineAssociated:
 			d.dirty, d.carried = true, append(slices.Clip(d.carried), e.LineID)
-		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceConfigured, domain.DeviceLineDissociated:
+		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated:
 			d.dirty = true
 		}
 		w.devices[domain.DeviceID(id)] = d
@@ -272,6 +272,12 @@ func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch do
 		}
 	}
 	return n, nil
+}
+
+// DevicesOfPlugin implements commands.Candidates.
+func (c *Candidates) DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error) {
+	found, err := c.devices(ctx, at, func(d device) bool { return d.ID > q.After && q.Matches(d.Device) })
+	return found[:min(len(found), q.Limit)], err
 }
 
 // ChildrenOf implements commands.Candidates.

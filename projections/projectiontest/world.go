@@ -21,6 +21,7 @@ type World struct {
 	Devices    []*domain.Device
 	deviceRevs map[domain.DeviceID]domain.Revision
 	leaves     int64
+	plugin     domain.Plugin
 	n          int
 }
 
@@ -411,7 +412,22 @@ func (w *World) revision(s domain.StreamID) domain.Revision {
 
 // stepOdd records what is rare: API keys, claims, checkpoints, destroyed epochs, events of a newer program.
 func (w *World) stepOdd(t *Tenant) {
-	switch w.Choose(5) {
+	switch w.Choose(6) {
+	case 5:
+		id := domain.PluginID("yealink")
+		p := &w.plugin
+		var events []domain.Event
+		switch version := fmt.Sprintf("1.%d.0", w.Choose(3)); w.Choose(5) {
+		case 0, 1:
+			events, _ = p.Install(id, domain.PluginArchive{Version: version, Vendor: "Yealink", SHA256: w.next("sum"), Size: 1, Source: "builtin"}, false)
+		case 2:
+			events, _ = p.Upgrade(version)
+		case 3:
+			events, _ = p.Uninstall(version)
+		default:
+			events, _ = p.InstallFiles(domain.PluginFiles{Bundle: w.next("b"), Kind: "firmware", Files: []domain.PluginFile{{Path: w.next("f"), SHA256: "1", Size: 1}}})
+		}
+		record(w, p, id.Stream(), domain.Master, events)
 	case 0:
 		id := domain.APIKeyID(w.next("a"))
 		var k domain.APIKey

@@ -1,0 +1,386 @@
+package plugins
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+)
+
+// Limits of vendors' files: one file, and what an archive of them unpacks to. Both well above what phones take today.
+const (
+	maxFile          = 2 << 30
+	maxUnpackedFiles = 4 << 30
+	maxBundleFiles   = 2000
+)
+
+// Bundles implements commands.Packages.
+func (d *Depot) Bundles(plugin string) ([]commands.FileBundle, error) {
+	p, err := d.Set.Package(commands.PluginRef{Name: plugin})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]commands.FileBundle, len(p.Firmware.Bundles))
+	for i, b := range p.Firmware.Bundles {
+		out[i] = commands.FileBundle{ID: b.ID, Kind: b.Kind, Release: b.Release, Description: b.Description, Models: b.Models}
+		for _, f := range b.Files {
+			out[i].Size += f.Size
+		}
+	}
+	return out, nil
+}
+
+// FetchFiles implements commands.Packages.
+func (d *Depot) FetchFiles(ctx context.Context, f commands.FetchFiles, p *commands.Progress) (got domain.PluginFiles, err error) {
+	pkg, err := d.Set.Package(commands.PluginRef{Name: f.Plugin})
+	if err != nil {
+		return got, err
+	}
+	if f.Data != nil {
+		return d.upload(ctx, pkg, f, p)
+	}
+	i := slices.IndexFunc(pkg.Firmware.Bundles, func(b Bundle) bool { return b.ID == f.Bundle })
+	if i < 0 {
+		return got, fmt.Errorf("%w: %s names no bundle %s", commands.ErrNoPackage, f.Plugin, f.Bundle)
+	}
+	b := pkg.Firmware.Bundles[i]
+	got = domain.PluginFiles{Bundle: b.ID, Kind: b.Kind, Release: b.Release, Models: b.Models}
+	download, install := p.Part("download"), p.Part("install")
+	parts := make([]*commands.Progress, len(b.Files))
+	for i, file := range b.Files {
+		parts[i] = download.Part("")
+		parts[i].Size(file.Size)
+	}
+	for i, file := range b.Files {
+		err := d.download(ctx, file.URL, file.SHA256, parts[i])
+		parts[i].Done(err)
+		if err != nil {
+			return got, err
+		}
+		got.Source = withoutUser(file.URL)
+	}
+	download.Done(nil)
+	install.Expect(int64(len(b.Files)))
+	for _, file := range b.Files {
+		name := file.Path
+		if name == "" {
+			name = pkg.targetOf(b.Kind, b.Models, b.Release)
+		}
+		if name == "" && file.Unpack == "" {
+			name = path.Base(file.URL)
+		}
+		files, err := d.place(ctx, file.SHA256, name, file.Unpack, file.Pick)
+		if err != nil {
+			return got, err
+		}
+		got.Files = append(got.Files, files...)
+		install.Add(1)
+	}
+	return got, checkFiles(got.Files)
+}
+
+// targetOf is the path of a bundle whose models all have the same; "" else.
+func (p *Package) targetOf(kind string, models []string, release string) string {
+	if len(models) == 0 {
+		return ""
+	}
+	m, _ := p.Model(models[0])
+	name := p.target(kind, m, release)
+	for _, other := range models[1:] {
+		if m, _ := p.Model(other); p.target(kind, m, release) != name {
+			return ""
+		}
+	}
+	return name
+}
+
+// upload keeps an operator's own file.
+func (d *Depot) upload(ctx context.Context, pkg *Package, f commands.FetchFiles, p *commands.Progress) (domain.PluginFiles, error) {
+	got := domain.PluginFiles{Bundle: f.Bundle, Kind: f.Kind, Release: f.Release, Models: f.Models, Source: "upload"}
+	if got.Kind == "" {
+		got.Kind = "other"
+	}
+	if f.Source != "" {
+		got.Source = withoutUser(f.Source)
+	}
+	if name, ok := pkg.knowsAll(f.Models); !ok {
+		return got, &commands.InvalidError{Field: "models", Rule: "names " + name + ", which the plugin does not know"}
+	}
+	name := f.Path
+	if name == "" {
+		name = pkg.targetOf(got.Kind, f.Models, f.Release)
+	}
+	if name == "" && f.Unpack == "" || name != "" && !fs.ValidPath(strings.TrimSuffix(name, "/")) {
+		return got, &commands.InvalidError{Field: "path", Rule: "must say under which name phones find the file"}
+	}
+	sum, size, err := d.take(ctx, io.TeeReader(f.Data, addTo{p}))
+	if err != nil {
+		return got, err
+	}
+	if size == 0 {
+		return got, refused("the file is empty")
+	}
+	if got.Files, err = d.place(ctx, sum, name, f.Unpack, nil); err != nil {
+		return got, err
+	}
+	return got, checkFiles(got.Files)
+}
+
+type addTo struct{ p *commands.Progress }
+
+func (a addTo) Write(b []byte) (int, error) {
+	a.p.Add(int64(len(b)))
+	return len(b), nil
+}
+
+func checkFiles(files []domain.PluginFile) error {
+	seen := map[string]bool{}
+	for _, f := range files {
+		if seen[f.Path] {
+			return refused("two files named %q", f.Path)
+		}
+		seen[f.Path] = true
+	}
+	if len(files) == 0 {
+		return refused("it holds no file that counts")
+	}
+	return nil
+}
+
+func (d *Depot) filePath(sum string) string { return filepath.Join(d.Dir, filesDir, sum) }
+
+// has tells whether a file is kept.
+func (d *Depot) has(sum string) bool {
+	_, err := os.Stat(d.filePath(sum))
+	return err == nil
+}
+
+// Open implements commands.Packages.
+func (d *Depot) Open(sum string) (io.ReadSeekCloser, error) {
+	if b, err := hex.DecodeString(sum); err != nil || len(b) != sha256.Size {
+		return nil, commands.ErrNoPackage
+	}
+	f, err := os.Open(d.filePath(sum))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, commands.ErrNoPackage
+	}
+	return f, err
+}
+
+// download fetches a file of a known sum. What was fetched before an interruption is kept and gone on from.
+func (d *Depot) download(ctx context.Context, source, sum string, p *commands.Progress) error {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	if d.has(sum) {
+		return nil
+	}
+	part := d.filePath(sum) + ".part"
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep a file: %w", err)
+	}
+	defer f.Close()
+	from, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("keep a file: %w", err)
+	}
+	err = d.copy(ctx, source, from, maxFile, f, p)
+	if errors.Is(err, errNoRange) && from > 0 {
+		if _, err = f.Seek(0, io.SeekStart); err == nil {
+			err = f.Truncate(0)
+		}
+		if err == nil {
+			err = d.copy(ctx, source, 0, maxFile, f, p)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("read what was fetched: %w", err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != sum {
+		return errors.Join(refused("%s has SHA-256 %s, not %s", withoutUser(source), got, sum), os.Remove(part))
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return os.Rename(part, d.filePath(sum))
+}
+
+// take keeps what r has to say, under its sum.
+func (d *Depot) take(ctx context.Context, r io.Reader) (sum string, size int64, err error) {
+	f, err := os.CreateTemp(filepath.Join(d.Dir, filesDir), "new-")
+	if err != nil {
+		return "", 0, fmt.Errorf("keep a file: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	h := sha256.New()
+	size, err = io.Copy(io.MultiWriter(f, h), io.LimitReader(contextReader{ctx, r}, maxFile+1))
+	switch {
+	case err != nil:
+		return "", 0, fmt.Errorf("keep a file: %w", err)
+	case size > maxFile:
+		return "", 0, refused("larger than %d bytes", maxFile)
+	}
+	sum = hex.EncodeToString(h.Sum(nil))
+	if err := f.Sync(); err != nil {
+		return "", 0, err
+	}
+	return sum, size, os.Rename(f.Name(), d.filePath(sum))
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
+
+// place says which files the one kept under sum is to phones: itself under name, or what it unpacks to, below name.
+func (d *Depot) place(ctx context.Context, sum, name, unpack string, pick []string) ([]domain.PluginFile, error) {
+	info, err := os.Stat(d.filePath(sum))
+	if err != nil {
+		return nil, err
+	}
+	if unpack == "" {
+		return []domain.PluginFile{{Path: name, SHA256: sum, Size: info.Size()}}, nil
+	}
+	var out []domain.PluginFile
+	left := min(int64(maxUnpackedFiles), max(ratioFree, maxRatio*info.Size()))
+	one := func(inner string, r io.Reader) error {
+		base := path.Base(inner)
+		if len(pick) > 0 && !slices.ContainsFunc(pick, func(p string) bool { return matches(p, inner) || matches(p, base) }) {
+			return nil
+		}
+		if !packable(inner) {
+			return refused("it holds a file named %q", inner)
+		}
+		if len(out) >= maxBundleFiles {
+			return refused("more than %d files in it", maxBundleFiles)
+		}
+		limited := &io.LimitedReader{R: r, N: left + 1}
+		sum, size, err := d.take(ctx, limited)
+		if left -= size; err == nil && left < 0 {
+			err = refused("it unpacks to too much")
+		}
+		out = append(out, domain.PluginFile{Path: path.Join(name, inner), SHA256: sum, Size: size})
+		return err
+	}
+	switch unpack {
+	case "zip":
+		err = eachZip(d.filePath(sum), one)
+	case "tar", "tar.gz":
+		err = eachTar(d.filePath(sum), unpack == "tar.gz", one)
+	}
+	return out, err
+}
+
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
+func eachZip(name string, one func(string, io.Reader) error) error {
+	z, err := zip.OpenReader(name)
+	if err != nil {
+		return refused("no zip: %v", err)
+	}
+	defer z.Close()
+	if len(z.File) > maxFiles {
+		return refused("more than %d entries", maxFiles)
+	}
+	for _, f := range z.File {
+		switch {
+		case f.FileInfo().IsDir():
+			continue
+		case !f.Mode().IsRegular():
+			return refused("%q is no plain file", f.Name)
+		}
+		r, err := f.Open()
+		if err != nil {
+			return refused("%q: %v", f.Name, err)
+		}
+		err = one(f.Name, r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachTar(name string, zipped bool, one func(string, io.Reader) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if zipped {
+		if r, err = gzip.NewReader(f); err != nil {
+			return refused("no tar.gz: %v", err)
+		}
+	}
+	// What is not picked is read over as well, and counts.
+	t := tar.NewReader(io.LimitReader(r, maxUnpackedFiles))
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return refused("no tar: %v", err)
+		case n > maxFiles:
+			return refused("more than %d entries", maxFiles)
+		case h.Typeflag == tar.TypeDir:
+			continue
+		case h.Typeflag != tar.TypeReg:
+			return refused("%q is no plain file", h.Name)
+		}
+		if err := one(strings.TrimPrefix(h.Name, "./"), t); err != nil {
+			return err
+		}
+	}
+}
+
+// Keep implements commands.Packages.
+func (d *Depot) Keep(ctx context.Context, plugin string, f domain.PluginFiles) error {
+	if !slices.ContainsFunc(f.Files, func(file domain.PluginFile) bool { return !d.has(file.SHA256) }) {
+		return nil
+	}
+	if !isURL(f.Source) {
+		return fmt.Errorf("%w: %s was given to another server and is not here", commands.ErrNoPackage, f.Bundle)
+	}
+	got, err := d.FetchFiles(ctx, commands.FetchFiles{Plugin: plugin, Bundle: f.Bundle}, nil)
+	if err == nil && !slices.Equal(got.Files, f.Files) {
+		err = refused("%s holds other files than were installed", f.Bundle)
+	}
+	return err
+}
