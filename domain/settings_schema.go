@@ -129,6 +129,7 @@ var schema = []SettingDef{
 
 	{Path: "timezone", Kind: KindZone, Doc: "IANA name; daylight saving follows the zone's rule"},
 	flag("dst_enabled", "daylight saving, on by default where the zone has it"),
+	number("dst_year", 2020, 2099, "the year whose days of the clock's changes are written for phones that take dates and no rule; set it each year"),
 	choice("time_format", "12h 24h", "clock"),
 	choice("date_format", "dmy mdy ymd", "order of day, month and year"),
 	{Path: "locale", Kind: KindLocale, Doc: "language and country of the phone: fr_FR"},

@@ -32,6 +32,7 @@
 //	.MAC (.MAC.Upper .MAC.Colons) .ID .Name (model) .Accounts .Fw .FwLine .BaseURL (ends in "/") .Guest .Vendor
 //	.Language .Country .ToneCountry
 //	.Zone            nil without time zone; .Name .Country .Offset .Saving (seconds) .DST .Signed ("+5:30") .POSIX
+//	                 .StartDate .EndDate (.Month .Day .Hour .Minute; for phones that know dates only: a warning, and the setting dst_year)
 //	                 .Start .End (asking warns where the rule has no exact weekly form): .Month .Week (5 last) .Weekday (0 Sunday) .ISOWeekday (7 Sunday) .SundayOne (1 Sunday) .Hour .Minute
 //	.Lines           all accounts of the model: .N .Used (.Get k) (.Has k) (.On k) (.Items k) (.Pointer k); defaults and what
 //	                 all lines share are filled in; k is a name below sip_lines.<n>: "password"

@@ -230,6 +230,26 @@ func (z *Zone) weekly(c tz.Change) tz.Week {
 	return w
 }
 
+// StartDate is when DST begins as a date, for phones that know no rules: in the year of the setting dst_year, else the
+// middle of the dates the rule falls on. Asking for it says so in a warning. The zero Day without DST.
+func (z *Zone) StartDate() tz.Day { return z.date(z.start) }
+
+// EndDate is when DST ends; as StartDate.
+func (z *Zone) EndDate() tz.Day { return z.date(z.end) }
+
+func (z *Zone) date(c tz.Change) tz.Day {
+	if !z.DST {
+		return tz.Day{}
+	}
+	year, _ := strconv.Atoi(z.view.get("dst_year"))
+	if year == 0 {
+		z.view.warn("timezone", "the phone takes dates, no rule: it changes its clock up to three days early or late; set dst_year each year for the very days")
+	} else {
+		z.view.warn("dst_year", fmt.Sprintf("the phone takes dates, no rule: those of %d are written, and have to be set anew for the next year", year))
+	}
+	return c.In(year)
+}
+
 // Signed is the offset as "+1", "-5" or "+5:30"; "0" for UTC.
 func (z *Zone) Signed() string {
 	t, sign := z.Offset, "+"

@@ -401,6 +401,33 @@ func (c Change) weekOfDate() (Week, bool) {
 	return Week{Month: month, Week: min((day-1)/7+1, 5), Hour: t / 3600, Minute: t / 60 % 60}, false
 }
 
+// Day is a change as phones with dates want it.
+type Day struct {
+	Month, Day, Hour, Minute int
+}
+
+// In is the date of the change in a year. Year 0 is for phones that are told once: the middle of the week the rule's days
+// fall in, never more than three days from the day itself.
+func (c Change) In(year int) Day {
+	if year != 0 || c.Form != ByWeek {
+		t := c.unix(max(year, 2001))
+		day := t / 86400
+		y := yearOf(t)
+		d := Day{Hour: int(t%86400) / 3600, Minute: int(t%3600) / 60}
+		for d.Month = 1; daysTo(y, d.Month+1) <= day; {
+			d.Month++
+		}
+		d.Day = int(day-daysTo(y, d.Month)) + 1
+		return d
+	}
+	w, _ := c.Weekly()
+	d := Day{Month: w.Month, Day: w.Week*7 - 3, Hour: w.Hour, Minute: w.Minute}
+	if w.Week == 5 {
+		d.Day = int(daysTo(2001, w.Month+1)-daysTo(2001, w.Month)) - 3
+	}
+	return d
+}
+
 // Date is month and day of a Julian or ZeroDay change in a year that is no leap year; of a week rule, in 2026.
 func (c Change) Date() (month, day int) {
 	d := c.day(2026)

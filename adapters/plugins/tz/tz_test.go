@@ -108,6 +108,42 @@ func TestWeekly(t *testing.T) {
 	}
 }
 
+// A date of a year is Go's; the date for all years is at most three days from each.
+func TestDatesOfChanges(t *testing.T) {
+	for _, name := range domain.Zones() {
+		zone, err := tz.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rule := zone.Rule.Normal()
+		if !rule.HasDST || !zone.Exact {
+			continue
+		}
+		loc, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for year := 2026; year <= 2040; year++ {
+			for _, c := range []struct {
+				change tz.Change
+				offset int
+			}{{rule.Start, rule.StdOffset}, {rule.End, rule.DSTOffset}} {
+				d, middle := c.change.In(year), c.change.In(0)
+				at := time.Date(year, time.Month(d.Month), d.Day, d.Hour, d.Minute, 0, 0, time.UTC).Unix() - int64(c.offset)
+				_, before := time.Unix(at-1, 0).In(loc).Zone()
+				_, after := time.Unix(at, 0).In(loc).Zone()
+				if before != c.offset || after == c.offset {
+					t.Errorf("%s %d: no change on %+v", name, year, d)
+				}
+				all := time.Date(year, time.Month(middle.Month), middle.Day, 0, 0, 0, 0, time.UTC)
+				if apart := all.Sub(time.Date(year, time.Month(d.Month), d.Day, 0, 0, 0, 0, time.UTC)).Abs(); apart > 4*24*time.Hour {
+					t.Errorf("%s %d: %+v is %s from %+v", name, year, middle, apart, d)
+				}
+			}
+		}
+	}
+}
+
 func TestWeekdayCounts(t *testing.T) {
 	sunday, saturday := tz.Week{Weekday: 0}, tz.Week{Weekday: 6}
 	if sunday.ISOWeekday() != 7 || saturday.ISOWeekday() != 6 || sunday.SundayOne() != 1 || saturday.SundayOne() != 7 {
