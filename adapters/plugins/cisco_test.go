@@ -47,7 +47,7 @@ func TestCiscoIsRecognised(t *testing.T) {
 			t.Errorf("%+v: associated with %v", got, ref)
 		}
 	}
-	for _, a := range []commands.Asked{{Path: "spaghetti.cfg"}, {Path: "ATA503DE5AABB.cnf.xml"}, {Path: "SEP001122334455.cnf.xml"}, {UserAgent: "Cisco/X"}, {UserAgent: "Cisco-CP-8851/14.0"}} {
+	for _, a := range []commands.Asked{{Path: "spaghetti.cfg"}, {Path: "ATA503DE5AABB.cnf.xml"}, {Path: "SEP00112233.cnf.xml"}, {UserAgent: "Cisco/X"}, {UserAgent: "Cisco-CP-8851/14.0"}} {
 		if got, ok := set.Recognize(a); ok {
 			t.Errorf("%+v recognised as %+v", a, got)
 		}

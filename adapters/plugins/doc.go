@@ -29,7 +29,7 @@
 // Every {{value}} is escaped for the file's format (wire.Escape) without being asked; there is no way around it. Lines
 // of blanks are dropped and blanks at line ends cut, so {{if}} and {{end}} may have lines of their own. The dot:
 //
-//	.MAC (.MAC.Upper .MAC.Colons) .ID .Name (model) .Accounts .Fw .FwLine .BaseURL (ends in "/") .Guest .Vendor
+//	.MAC (.MAC.Upper .MAC.Colons) .ID .Name (model) .Accounts .Fw .FwLine .BaseURL (ends in "/") .Guest .Vendor .Stamp (twelve digits, new when settings are)
 //	.Language .Country .ToneCountry
 //	.Zone            nil without time zone; .Name .Country .Offset .Saving (seconds) .DST .Signed ("+5:30") .POSIX
 //	                 .StartDate .EndDate (.Month .Day .Hour .Minute; for phones that know dates only: a warning, and the setting dst_year)

@@ -177,3 +177,15 @@ func (l *Line) Chosen(table, otherwise string, n int) []string {
 	}
 	return out[:n]
 }
+
+// After is k on the button it gets on a phone whose keys take what its lines leave: the keys of the phone follow line last, those of
+// modules come after the phone's buttons. Index 0 when there is no such button.
+func (v *view) After(k *Key, last, buttons int) PlacedKey {
+	switch n := max(last, 1) + k.N; {
+	case k.Module > 0:
+		return PlacedKey{k, buttons + (k.Module-1)*v.model.ExpKeys + k.N}
+	case n <= buttons:
+		return PlacedKey{k, n}
+	}
+	return PlacedKey{k, 0}
+}

@@ -3,6 +3,9 @@ package plugins
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -476,6 +479,17 @@ func keyName(module, n int) string {
 		return strconv.Itoa(n)
 	}
 	return strconv.Itoa(module) + "-" + strconv.Itoa(n)
+}
+
+// Stamp is twelve digits that change when anything changes that a file of the phone may say, and do not else: for phones
+// that read a file again only when its number is new.
+func (v *view) Stamp() (string, error) {
+	b, err := json.Marshal([]any{v.pkg.Ref(), v.MAC, v.Name, v.Fw, v.BaseURL, v.Guest, v.settings})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return fmt.Sprintf("%012d", binary.BigEndian.Uint64(sum[:])%1_000_000_000_000), nil
 }
 
 func sortedKeys(m map[string]any) []string {
