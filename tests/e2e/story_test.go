@@ -25,11 +25,29 @@ type site struct {
 	*proc.Server
 	tenant, category, user, line string
 	password                     string
+	ledger                       string // directory of the ledger its events stand in
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{Server: proc.Start(t, t.TempDir()), password: "canary-first-password"}
+	return newSiteOn(t, "ledger")
+}
+
+// newSiteOn is newSite on a store: "ledger", the embedded one, or "esdb", over the EventStoreDB protocol in a
+// process of its own.
+func newSiteOn(t *testing.T, store string) *site {
+	t.Helper()
+	s := &site{password: "canary-first-password", ledger: t.TempDir()}
+	if store == "esdb" {
+		events, err := proc.LaunchESDB(proc.Binary(t), s.ledger, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(events.Kill)
+		s.Server = proc.Start(t, t.TempDir(), "--store", "esdb://"+events.ESDB+"?tls=false", "--master-key-file", proc.MasterKey(t))
+	} else {
+		s.Server = proc.Start(t, s.ledger)
+	}
 	s.tenant = s.create(t, "/tenants", map[string]any{"name": "Acme", "domain": "acme.example"})
 	s.create(t, "/layers", map[string]any{"id": "acme.phones", "tenant_id": s.tenant,
 		"settings": map[string]any{"sip_proxy_ip": "pbx.acme.example", "sip_registrar_ip": "pbx.acme.example", "timezone": "Europe/Berlin", "admin_password": "canary-admin-password"}})
@@ -93,11 +111,12 @@ func account(t *testing.T, r phonesim.Result) phonesim.Account {
 
 // The life of a phone, from the code to the scrap heap.
 func TestStory(t *testing.T) {
-	for i, c := range []struct{ vendor, transport string }{
-		{"yealink", "http"}, {"yealink", "tftp"}, {"snom", "http"}, {"grandstream", "http"}, {"grandstream", "tftp"},
+	for i, c := range []struct{ vendor, transport, store string }{
+		{"yealink", "http", "ledger"}, {"yealink", "tftp", "ledger"}, {"snom", "http", "ledger"}, {"grandstream", "http", "ledger"}, {"grandstream", "tftp", "ledger"},
+		{"yealink", "http", "esdb"}, {"snom", "http", "esdb"}, {"grandstream", "tftp", "esdb"},
 	} {
-		t.Run(c.vendor+" over "+c.transport, func(t *testing.T) {
-			s := newSite(t)
+		t.Run(c.vendor+" over "+c.transport+" on "+c.store, func(t *testing.T) {
+			s := newSiteOn(t, c.store)
 			p := s.phone(t, c.vendor, c.transport, uint64(i))
 			device := "/devices/" + string(p.MAC())
 
@@ -196,7 +215,7 @@ func (s *site) history(t *testing.T, path string) string {
 
 func (s *site) verify(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command(proc.Binary(t), "audit", "verify", "--data", s.Dir).CombinedOutput()
+	out, err := exec.Command(proc.Binary(t), "audit", "verify", "--data", s.ledger).CombinedOutput()
 	if err != nil {
 		t.Fatalf("verify: %v\n%s", err, out)
 	}
@@ -216,16 +235,18 @@ func (s *site) noSecrets(t *testing.T, secrets ...string) {
 		t.Fatal(err)
 	}
 	places := map[string][]byte{"metrics": metrics, "server log": []byte(s.Log())}
-	err = filepath.WalkDir(s.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	for _, dir := range []string{s.Dir, s.ledger} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			places[filepath.Base(path)] = b
 			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		b, err := os.ReadFile(path)
-		places[filepath.Base(path)] = b
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	if len(places) < 6 {
 		t.Fatalf("only %d places to search", len(places))
@@ -244,7 +265,12 @@ func (s *site) noSecrets(t *testing.T, secrets ...string) {
 
 // What was erased cannot be found anywhere any more; the history and its chain stand.
 func TestErasure(t *testing.T) {
-	s := newSite(t)
+	for _, store := range []string{"ledger", "esdb"} {
+		t.Run("on "+store, func(t *testing.T) { erasure(t, newSiteOn(t, store)) })
+	}
+}
+
+func erasure(t *testing.T, s *site) {
 	p := s.phone(t, "yealink", "http", 77)
 	if _, err := p.Boot(t.Context()); err != nil {
 		t.Fatal(err)
@@ -269,7 +295,7 @@ func TestErasure(t *testing.T) {
 	if code := s.Stop(t); code != 0 {
 		t.Fatalf("exit status %d", code)
 	}
-	out, err := exec.Command(proc.Binary(t), "key", "check", "--data", s.Dir, "-o", "json").CombinedOutput()
+	out, err := exec.Command(proc.Binary(t), append([]string{"key", "check", "--data", s.Dir, "-o", "json"}, s.Args("--master-key-file")...)...).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte(`"destroyed": 3`)) {
 		t.Fatalf("key check: %v\n%s", err, out)
 	}

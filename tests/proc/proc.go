@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -167,6 +169,27 @@ func (s *Server) Stop(t testing.TB) int {
 
 // PID is the server's process id.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Args are the flag and its value as the server was given them; none if it was not.
+func (s *Server) Args(flag string) []string {
+	i := slices.Index(s.cmd.Args, flag)
+	if i < 0 || i+1 == len(s.cmd.Args) {
+		return nil
+	}
+	return s.cmd.Args[i : i+2]
+}
+
+// MasterKey is a new file with a master key, in a directory of the test's own.
+func MasterKey(t testing.TB) string {
+	t.Helper()
+	key := make([]byte, 32)
+	rand.Read(key)
+	path := filepath.Join(t.TempDir(), "master.key")
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // Token is the administrator's key of the first start.
 func (s *Server) Token() (string, error) {
