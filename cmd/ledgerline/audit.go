@@ -123,7 +123,18 @@ func (a *app) auditReplayCmd() *cobra.Command {
 // replayed is an event as the API prints it.
 func replayed(r domain.Recorded) map[string]any {
 	return map[string]any{"position": r.Position, "stream": r.Stream, "revision": r.Revision, "id": r.ID, "type": r.Type,
-		"data": json.RawMessage(r.Data), "metadata": json.RawMessage(r.Metadata)}
+		"data": asJSON(r.Data), "metadata": asJSON(r.Metadata)}
+}
+
+// asJSON is what other programs have appended as well: JSON as it is, nothing as null, other bytes in base64.
+func asJSON(b []byte) any {
+	switch {
+	case len(b) == 0:
+		return nil
+	case json.Valid(b):
+		return json.RawMessage(b)
+	}
+	return b
 }
 
 func (a *app) replayFromServer(cmd *cobra.Command, stream string, from, last domain.Position) error {

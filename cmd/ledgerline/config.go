@@ -53,6 +53,7 @@ type Config struct {
 	AMICredentials   string        `key:"ami-credentials-file" usage:"file with user:password for ami"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
+	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`
 	ESDBListen       string        `key:"esdb-listen" usage:"listener that shows the ledger to EventStoreDB clients; without TLS a loopback address"`
 	ESDBWrite        bool          `key:"esdb-write" default:"false" usage:"let EventStoreDB clients append"`
 	ESDBUsersFile    string        `key:"esdb-users-file" usage:"users of esdb-listen, name:bcrypt a line; default esdb.users in the data directory, made on the first start with TLS"`
@@ -217,6 +218,9 @@ func (c *Config) check() error {
 	}
 	if c.CheckpointEvery < time.Second || c.CheckpointEvery > 24*time.Hour {
 		bad("checkpoint-every must be 1s to 24h")
+	}
+	if c.ReactorLease < time.Second || c.ReactorLease > 10*time.Minute {
+		bad("reactor-lease must be between 1s and 10m")
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")

@@ -120,7 +120,7 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	options := reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
 		From: reactor.From(cfg.ReactorFrom), Lanes: cfg.Lanes, Registerer: e.metrics}
 	if leases, ok := e.log.(commands.Leases); ok {
-		options.Leases, options.Holder = leases, replicaName()
+		options.Leases, options.Holder, options.LeaseTTL = leases, replicaName(), cfg.ReactorLease
 	}
 	e.reactor, err = reactor.New(options)
 	if err != nil {
