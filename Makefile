@@ -7,10 +7,10 @@ PKGS      := ./...
 FUZZTIME  ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo run test test-race test-e2e test-crash test-esdb bench fuzz golden lint tidy
+.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-esdb bench fuzz golden lint tidy
 
 help: ## say what each target is for
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/ledgerline, one static binary
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/ledgerline
@@ -33,6 +33,9 @@ test-e2e: ## run the story tests alone, verbosely
 
 test-crash: ## kill -9 the engine 200 times under load and compare with a journal kept outside
 	LEDGERLINE_KILLS=200 $(GO) test -count=1 -v -timeout 60m -run TestKill ./tests/crash/...
+
+test-replicas: ## two replicas, 10,000 commands, 20 kills -9; and one paused and woken five times
+	LEDGERLINE_REPLICA_COMMANDS=10000 LEDGERLINE_REPLICA_KILLS=20 LEDGERLINE_REPLICA_PAUSES=5 $(GO) test -count=1 -v -timeout 60m ./tests/replicas/...
 
 test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
 	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...

@@ -111,16 +111,16 @@ func (r *Reactor) elected(ctx context.Context) error {
 			return nil
 		}
 		l.log.Info().Str("holder", l.holder).Msg("reactor has the lease: reactions run here")
+		r.leads.Store(true)
 		tenure, end := context.WithCancel(ctx)
 		kept := make(chan struct{})
 		go func() {
 			defer close(kept)
 			defer end()
 			l.keep(tenure, since)
+			r.leads.Store(false)
 		}()
-		r.leads.Store(true)
 		err = r.deliver(tenure)
-		r.leads.Store(false)
 		end()
 		<-kept
 		if ctx.Err() != nil {

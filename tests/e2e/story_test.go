@@ -359,3 +359,23 @@ func TestLedgerOpensWithSQLite(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
+
+// The demo tells the same story on an event store in another process.
+func TestDemoOnAnEventStore(t *testing.T) {
+	events, err := proc.LaunchESDB(proc.Binary(t), t.TempDir(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(events.Kill)
+	demo := func() (string, error) {
+		out, err := exec.Command(proc.Binary(t), "demo", "--store", "esdb://"+events.ESDB+"?tls=false", "--exit").CombinedOutput()
+		return string(out), err
+	}
+	out, err := demo()
+	if err != nil || !strings.Contains(out, "their leaf hashes come to") || strings.Count(out, " configured ") != 12 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := demo(); err == nil || !strings.Contains(out, "another vault") {
+		t.Fatalf("a second demo on the same store: %v\n%s", err, out)
+	}
+}
