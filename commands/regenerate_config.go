@@ -73,13 +73,20 @@ func (s *Service) RenderDevice(ctx context.Context, d domain.Device) (Revealed, 
 	if err != nil {
 		return Revealed{}, err
 	}
-	settings := stack.Merged()
-	base := s.baseURL(settings)
 	secret := ""
 	if d.Assigned() {
 		if secret, err = s.Vault.Open(ctx, d.Secret.Sealed); err != nil {
 			return Revealed{}, fmt.Errorf("open the path secret of %s: %w", d.ID, err)
 		}
+	}
+	return s.render(ctx, d, stack, secret)
+}
+
+// render renders the files of a device from settings and the path secret, empty of one that is not assigned.
+func (s *Service) render(ctx context.Context, d domain.Device, stack Stack, secret string) (Revealed, error) {
+	settings := stack.Merged()
+	base := s.baseURL(settings)
+	if secret != "" {
 		base += "d/" + secret + "/"
 	}
 	r, err := s.Renderer.Render(ctx, Render{

@@ -34,20 +34,30 @@ func (st Stack) Merged() domain.Settings {
 
 // resolver gathers a Stack, reading every stream once.
 type resolver struct {
-	s     *Service
+	s *Service
+	// past, of a look at history, is the revision each stream stood at; open is then how sealed values are opened.
+	past  map[domain.StreamID]domain.Revision
+	open  func(context.Context, domain.Settings) (domain.Settings, error)
 	stack Stack
 	seen  map[domain.LayerID]domain.Layer
 	chain []domain.LayerID // layers in the order they merge
 }
 
 func (s *Service) newResolver() *resolver {
-	return &resolver{s: s, seen: make(map[domain.LayerID]domain.Layer)}
+	return &resolver{s: s, open: s.reveal, seen: make(map[domain.LayerID]domain.Layer)}
 }
 
 // read loads one input and remembers its revision; a stream that does not exist counts as well, for it
 // may come to be.
 func read[S domain.State[S]](ctx context.Context, r *resolver, stream domain.StreamID) (S, error) {
-	state, h, err := load[S](ctx, r.s.Log, stream)
+	until := latest
+	if r.past != nil {
+		var known bool
+		if until, known = r.past[stream]; !known {
+			return *new(S), fmt.Errorf("%s: %w", stream, errNoInput)
+		}
+	}
+	state, h, err := loadUntil[S](ctx, r.s.Log, stream, until)
 	if err == nil {
 		r.stack.Inputs = append(r.stack.Inputs, domain.Input{Stream: stream, Revision: h.revision})
 	}
@@ -101,7 +111,7 @@ func (r *resolver) level(ctx context.Context, name string, stream domain.StreamI
 	if len(sealed) == 0 {
 		return nil
 	}
-	clear, err := r.s.reveal(ctx, sealed)
+	clear, err := r.open(ctx, sealed)
 	if err != nil {
 		return fmt.Errorf("open the settings of %s: %w", stream, err)
 	}
@@ -112,7 +122,11 @@ func (r *resolver) level(ctx context.Context, name string, stream domain.StreamI
 // Settings resolves what a device's files follow from. A device nobody has configured gets what its
 // tenant gives everybody: no category, no lines, no wishes of its own.
 func (s *Service) Settings(ctx context.Context, d domain.Device) (Stack, error) {
-	r := s.newResolver()
+	return s.newResolver().settings(ctx, d)
+}
+
+func (r *resolver) settings(ctx context.Context, d domain.Device) (Stack, error) {
+	s := r.s
 	r.stack.Levels = append(r.stack.Levels, Stacked{"server", "", s.Base})
 	if err := r.layers(ctx, "base", d.TenantID, domain.BaseLayer); err != nil {
 		return r.stack, err

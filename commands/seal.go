@@ -118,32 +118,44 @@ func sealedOf(v any) (domain.Sealed, bool) {
 
 // reveal opens every sealed value in settings for a renderer; what was erased becomes empty text.
 func (s *Service) reveal(ctx context.Context, in domain.Settings) (domain.Settings, error) {
-	open := func(_ string, v any) (any, error) {
-		sealed, ok := sealedOf(v)
-		if !ok {
-			return v, nil
+	return s.revealAs(ctx, in, "", "")
+}
+
+// revealAs is reveal with stand-ins for the secrets and the personal data that were erased.
+func (s *Service) revealAs(ctx context.Context, in domain.Settings, secret, personal string) (domain.Settings, error) {
+	open := func(erased string) func(string, any) (any, error) {
+		return func(_ string, v any) (any, error) {
+			sealed, ok := sealedOf(v)
+			if !ok {
+				return v, nil
+			}
+			clear, err := s.openAs(ctx, sealed, erased)
+			if err != nil {
+				return nil, err
+			}
+			return domain.LeafValue(clear), nil
 		}
-		clear, err := s.Open(ctx, sealed)
-		if err != nil {
-			return nil, err
-		}
-		return domain.LeafValue(clear), nil
 	}
-	out, err := in.MapSecrets(open)
+	out, err := in.MapSecrets(open(secret))
 	if err != nil {
 		return nil, err
 	}
-	return out.MapPersonal(open)
+	return out.MapPersonal(open(personal))
 }
 
 // Open is the clear text of a sealed value: empty for none, and for one that was erased.
 func (s *Service) Open(ctx context.Context, v domain.Sealed) (string, error) {
+	return s.openAs(ctx, v, "")
+}
+
+// openAs is Open with a stand-in for what was erased.
+func (s *Service) openAs(ctx context.Context, v domain.Sealed, erased string) (string, error) {
 	if _, clear, pending := v.Pending(); pending || v.IsZero() {
 		return clear, nil
 	}
 	clear, err := s.Vault.Open(ctx, v)
 	if errors.Is(err, domain.ErrErased) {
-		return "", nil
+		return erased, nil
 	}
 	return clear, err
 }

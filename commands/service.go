@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -237,10 +238,18 @@ type history struct {
 
 // load reads a stream and folds it. A stream that does not exist is the zero state at NoStream.
 func load[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID) (S, history, error) {
+	return loadUntil[S](ctx, log, stream, latest)
+}
+
+// latest as a bound reads a stream to its present end.
+const latest = domain.Revision(math.MaxInt64)
+
+// loadUntil is load that stops behind the event of a revision; with NoStream it reads nothing.
+func loadUntil[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, until domain.Revision) (S, history, error) {
 	var state S
 	h := history{revision: domain.NoStream}
 	for r, err := range log.Read(ctx, stream, 0) {
-		if errors.Is(err, domain.ErrNoStream) {
+		if errors.Is(err, domain.ErrNoStream) || err == nil && r.Revision > until {
 			break
 		}
 		if err != nil {

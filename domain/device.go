@@ -146,6 +146,14 @@ type DeviceConfigDelivered struct {
 	DeliveredAt time.Time `json:"delivered_at"`
 }
 
+// DeviceConfigRevealed: the actor was shown the bytes of a file, secrets and all; Regenerated is the revision
+// of the config_regenerated it stands in.
+type DeviceConfigRevealed struct {
+	Path        string   `json:"path"`
+	MAC         string   `json:"mac"`
+	Regenerated Revision `json:"regenerated"`
+}
+
 func (DeviceDiscovered) EventType() string        { return "device.discovered" }
 func (DeviceIdentified) EventType() string        { return "device.identified" }
 func (DeviceAssigned) EventType() string          { return "device.assigned" }
@@ -160,10 +168,12 @@ func (DeviceMACPathReopened) EventType() string   { return "device.mac_path_reop
 func (DeviceDeleted) EventType() string           { return "device.deleted" }
 func (DeviceConfigRegenerated) EventType() string { return "device.config_regenerated" }
 func (DeviceConfigDelivered) EventType() string   { return "device.config_delivered" }
+func (DeviceConfigRevealed) EventType() string    { return "device.config_revealed" }
 
 var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
 	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
+	of[DeviceConfigRevealed](),
 	of[DeviceSyncRequested](), of[DeviceSyncOutcome]()}
 
 // MaxLines bounds the position of a line on a device (a large DECT system).

@@ -128,6 +128,15 @@ func (d DeviceID) Life() (base DeviceID, life int) {
 
 // NextLife is the id of the life after this one.
 func (d DeviceID) NextLife() DeviceID {
-	base, n := d.Life()
-	return base + DeviceID("."+strconv.Itoa(n+1))
+	_, n := d.Life()
+	return d.InLife(n + 1)
+}
+
+// InLife is the id of the device's life number n; its first is the id itself.
+func (d DeviceID) InLife(n int) DeviceID {
+	base, _ := d.Life()
+	if n < 2 {
+		return base
+	}
+	return base + DeviceID("."+strconv.Itoa(n))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"ledgerline/commands"
@@ -120,10 +119,7 @@ func (a *api) lifeOf(ctx context.Context, named string, life int) (projections.D
 	if mac, err := domain.ParseMAC(named); err == nil {
 		id = domain.DeviceID(mac)
 	}
-	if id, _ = id.Life(); life > 1 {
-		id += domain.DeviceID("." + strconv.Itoa(life))
-	}
-	row, ok, err := projections.DeviceLife(ctx, a.Views, id)
+	row, ok, err := projections.DeviceLife(ctx, a.Views, id.InLife(life))
 	if err != nil || !ok {
 		return row, orNotFound(err)
 	}
@@ -323,6 +319,7 @@ func (a *api) devices() {
 		return s.DissociateLine(ctx, commands.DissociateLine{DeviceID: id, LineID: in.Line})
 	})
 	a.deviceReads()
+	a.past()
 }
 
 func (a *api) associate(ctx context.Context, s *commands.Service, id domain.DeviceID, line domain.LineID, position int) (commands.Outcome, error) {
@@ -382,10 +379,14 @@ func (a *api) deviceReads() {
 		out.Body.Files, out.Body.Guest, out.Body.Outdated, out.Body.Warnings = append([]projections.ConfigFile{}, c.Files...), c.Guest, c.Outdated, c.Warnings
 		return out, err
 	})
-	read(a, op{"GET", "/devices/{id}/files/{path}", "get-file", "A file as it would be made now, secrets replaced by a placeholder", readers, 0}, func(ctx context.Context, in *struct {
+	read(a, op{"GET", "/devices/{id}/files/{path}", "get-file", "A file as it would be made now, or as it stood; secrets replaced by a placeholder", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
+		Moment
 		Path string `path:"path" doc:"may contain slashes, as they stand"`
-	}) (*text, error) {
+	}) (*pastText, error) {
+		if in.AsOf != "" {
+			return a.pastFile(ctx, in.ID, in.Path, in.AsOf)
+		}
 		row, err := a.ownDevice(ctx, in.ID, "", sees)
 		if err != nil {
 			return nil, err
@@ -403,7 +404,7 @@ func (a *api) deviceReads() {
 		}
 		for _, f := range made.Rendered.Files {
 			if f.Path == in.Path {
-				return &text{f.ContentType, "true", f.Skeleton}, nil
+				return &pastText{text: text{f.ContentType, "true", f.Skeleton}}, nil
 			}
 		}
 		return nil, errNotFound

@@ -59,6 +59,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /devices/{id}/regenerate":          {},
 		"POST /devices/{id}/sync":                {},
 		"POST /devices/{id}/reopen":              {},
+		"POST /devices/{id}/reveal":              {"path": at.mac() + ".cfg", "reason": "asked to"},
 		"POST /devices/{id}/lines":               {"line_id": t + ".line", "position": 2},
 		"PUT /devices/{id}/lines/{line}":         {"line_id": t + ".line"},
 		"POST /users":                            {"tenant_id": t, "display_name": "Berta"},
@@ -158,6 +159,10 @@ func (o *office) request(token, operation string, at, of place, headers ...strin
 	switch operation {
 	case "PUT /devices/{id}/lines/{line}": // the position
 		filled = o.fill("/devices/{id}/lines/2", at, of)
+	case "GET /audit/devices":
+		filled += "?key=locale"
+	case "GET /devices/{id}/diff":
+		filled += "?from=2100-01-01T00:00:00Z"
 	case "GET /search":
 		filled += "?q=" + at.tenant()
 	case "GET /events":

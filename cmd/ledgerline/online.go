@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -141,38 +140,6 @@ func (a *app) deviceFiles(cmd *cobra.Command, id string) (files deviceFiles, err
 	return files, nil
 }
 
-// renderCmd shows a device's files as they are now, secrets replaced.
-func (a *app) renderCmd() *cobra.Command {
-	var device, dir string
-	cmd := &cobra.Command{Use: "render --device MAC", Short: "Show the files of a device, secrets replaced by a placeholder", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&device, "device", "", "the device")
-	cmd.Flags().StringVar(&dir, "out", "", "write the files into this directory instead")
-	_ = cmd.MarkFlagRequired("device")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		files, err := a.deviceFiles(cmd, device)
-		if err != nil {
-			return err
-		}
-		for _, f := range files.Files {
-			path, _ := f["path"].(string)
-			ans, err := a.call(cmd.Context(), http.MethodGet, "/devices/"+url.PathEscape(device)+"/files/"+path, nil, nil, "Accept", "*/*")
-			if err != nil {
-				return err
-			}
-			if dir == "" {
-				fmt.Fprintf(a.out, "==> %s\n%s\n", path, bytes.TrimRight(ans.body, "\n"))
-				continue
-			}
-			if err := writeBelow(dir, path, ans.body); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.out, filepath.Join(dir, path))
-		}
-		return nil
-	}
-	return cmd
-}
-
 // writeBelow writes a file whose name came from elsewhere; it cannot leave dir.
 func writeBelow(dir, name string, data []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -193,11 +160,16 @@ func writeBelow(dir, name string, data []byte) error {
 
 // explainCmd names the layer of every value.
 func (a *app) explainCmd() *cobra.Command {
-	var device string
-	cmd := &cobra.Command{Use: "explain --device MAC [KEY]", Short: "Which layer does the value of a setting come from?", Args: cobra.MaximumNArgs(1)}
+	var device, file, asOf string
+	cmd := &cobra.Command{Use: "explain --device MAC [KEY]", Short: "Which layer does the value of a setting come from? Who brought a line of a file?", Args: cobra.MaximumNArgs(1)}
 	cmd.Flags().StringVar(&device, "device", "", "the device")
+	cmd.Flags().StringVar(&file, "blame", "", "a file of it: who and what brought each of its lines")
+	cmd.Flags().StringVar(&asOf, "as-of", "", "with --blame: the file as it stood at this time or position")
 	_ = cmd.MarkFlagRequired("device")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if file != "" {
+			return a.blame(cmd.Context(), device, file, asOf)
+		}
 		q := url.Values{}
 		if len(args) == 1 {
 			q.Set("key", args[0])
