@@ -347,7 +347,10 @@ func unclaimed(ctx context.Context, s *commands.Service, mac domain.MAC) error {
 type text struct {
 	ContentType string `header:"Content-Type"`
 	Redacted    string `header:"X-Redacted" doc:"secrets are replaced by a placeholder"`
-	Body        []byte
+	// Of a file of the past, how sure that is.
+	Bytes    string `header:"X-Bytes" doc:"as_of: of the bytes kept since: verified; unverifiable: key destroyed at a position; changed; missing"`
+	Rendered string `header:"X-Rendered" doc:"as_of: of rendering again: equal; equal but for secrets; differs: …; impossible: …"`
+	Body     []byte
 }
 
 func (a *api) deviceReads() {
@@ -383,7 +386,7 @@ func (a *api) deviceReads() {
 		ByID
 		Moment
 		Path string `path:"path" doc:"may contain slashes, as they stand"`
-	}) (*pastText, error) {
+	}) (*text, error) {
 		if in.AsOf != "" {
 			return a.pastFile(ctx, in.ID, in.Path, in.AsOf)
 		}
@@ -404,7 +407,7 @@ func (a *api) deviceReads() {
 		}
 		for _, f := range made.Rendered.Files {
 			if f.Path == in.Path {
-				return &pastText{text: text{f.ContentType, "true", f.Skeleton}}, nil
+				return &text{ContentType: f.ContentType, Redacted: "true", Body: f.Skeleton}, nil
 			}
 		}
 		return nil, errNotFound

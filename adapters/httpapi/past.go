@@ -95,21 +95,14 @@ func evidenceOf(past commands.PastConfig) evidence {
 	return out
 }
 
-// pastText is a file as it stood, secrets replaced, and how sure that is.
-type pastText struct {
-	text
-	Bytes    string `header:"X-Bytes" doc:"of the bytes kept since: verified; unverifiable: key destroyed at a position; changed; missing"`
-	Rendered string `header:"X-Rendered" doc:"of rendering again: equal; equal but for secrets; differs: …; impossible: …"`
-}
-
-func (a *api) pastFile(ctx context.Context, named, path, asOf string) (*pastText, error) {
+func (a *api) pastFile(ctx context.Context, named, path, asOf string) (*text, error) {
 	past, err := a.pastOf(ctx, named, asOf)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range past.Files {
 		if f.Path == path {
-			return &pastText{text{f.ContentType, "true", f.Text}, f.Bytes, f.Rendered}, nil
+			return &text{f.ContentType, "true", f.Bytes, f.Rendered, f.Text}, nil
 		}
 	}
 	return nil, errNotFound

@@ -201,3 +201,30 @@ func (a *app) blame(ctx context.Context, device, file, asOf string) error {
 	}
 	return a.printList(rows, []string{"since", "brought by", "line"})
 }
+
+// auditEvidenceCmd tells how sure it is what a device could fetch at a moment.
+func (a *app) auditEvidenceCmd() *cobra.Command {
+	var device, asOf string
+	cmd := &cobra.Command{Use: "evidence --device MAC [--as-of T]", Short: "What a device could fetch at a moment, and how sure that is", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{}
+			if asOf != "" {
+				q.Set("as_of", asOf)
+			}
+			ans, err := a.call(cmd.Context(), http.MethodGet, "/devices/"+url.PathEscape(device)+"/evidence", q, nil)
+			if err != nil || a.output != "table" {
+				return first(err, func() error { return a.printJSON(ans.body) })
+			}
+			var e struct {
+				Files []map[string]any
+			}
+			if err := json.Unmarshal(ans.body, &e); err != nil {
+				return fmt.Errorf("read the server's answer: %w", err)
+			}
+			return a.printList(e.Files, []string{"path", "size", "bytes", "rendered", "mac"})
+		}}
+	cmd.Flags().StringVar(&device, "device", "", "the device")
+	cmd.Flags().StringVar(&asOf, "as-of", "", "time (RFC 3339) or log position; default now")
+	_ = cmd.MarkFlagRequired("device")
+	return cmd
+}
