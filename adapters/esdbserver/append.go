@@ -197,15 +197,27 @@ func (s *service) write(ctx context.Context, in intake) (w written, err error) {
 	if !s.o.Write {
 		return w, fmt.Errorf("%w: this server is read-only", errDenied)
 	}
-	target, isMeta := strings.CutPrefix(string(in.stream), metaPrefix)
-	if isMeta {
+	if kept(in.stream) {
+		return w, fmt.Errorf("%w: %s is written by this server only", errDenied, in.stream)
+	}
+	if target, isMeta := strings.CutPrefix(string(in.stream), metaPrefix); isMeta {
 		if err := s.checkMetadata(domain.StreamID(target), in.events); err != nil {
 			return w, err
 		}
 	}
+	return s.put(ctx, in)
+}
+
+// kept tells whether this server keeps the stream, or the metadata of it, for its groups.
+func kept(stream domain.StreamID) bool {
+	name := strings.TrimPrefix(string(stream), metaPrefix)
+	return name == string(groupsStream) || strings.HasPrefix(name, groupPrefix)
+}
+
+// put appends for a client, or for this server itself.
+func (s *service) put(ctx context.Context, in intake) (w written, err error) {
 	if !s.o.Protected(in.stream) {
-		unlock := s.lock(domain.StreamID(target))
-		defer unlock()
+		defer s.lock(domain.StreamID(strings.TrimPrefix(string(in.stream), metaPrefix)))()
 		if in.expected, err = s.revive(ctx, in); err != nil {
 			return w, err
 		}
@@ -306,6 +318,17 @@ func (s *service) truncate(ctx context.Context, stream domain.StreamID, v view, 
 	return p, err
 }
 
+// hide truncates one of this server's own streams below low.
+func (s *service) hide(ctx context.Context, stream domain.StreamID, low domain.Revision) error {
+	defer s.lock(stream)()
+	v, err := s.viewOf(ctx, stream)
+	if err != nil || low < forEver && (v.low >= low || v.deleted) || v.last == domain.NoStream {
+		return err
+	}
+	_, err = s.truncate(ctx, stream, v, low)
+	return err
+}
+
 // meets tells whether a stream whose last event is last is as expected.
 func meets(expected, last domain.Revision) bool {
 	return expected == last || expected == domain.Any || expected == domain.StreamExists && last >= 0
@@ -363,6 +386,8 @@ func (s *service) remove(ctx context.Context, name *shared.StreamIdentifier, o e
 			return p, err
 		case !s.o.Write:
 			return p, fmt.Errorf("%w: this server is read-only", errDenied)
+		case kept(stream):
+			return p, fmt.Errorf("%w: %s goes with its persistent subscription", errDenied, stream)
 		case s.o.Protected(stream):
 			return p, fmt.Errorf("%w: %s cannot be deleted: its history stays", errDenied, stream)
 		case strings.HasPrefix(string(stream), metaPrefix):

@@ -522,8 +522,6 @@ func (s *service) subscribeAll(ctx context.Context, k *sink, o *streams.ReadReq_
 
 // subscribeStream follows one stream. A tombstone is the last that comes.
 func (s *service) subscribeStream(ctx context.Context, k *sink, o *streams.ReadReq_Options_StreamOptions) error {
-	look, leave := s.news.join(k.a.stream)
-	defer leave()
 	v, err := s.viewOf(ctx, k.a.stream)
 	if err != nil {
 		return err
@@ -536,18 +534,48 @@ func (s *service) subscribeStream(ctx context.Context, k *sink, o *streams.ReadR
 	case *streams.ReadReq_Options_StreamOptions_Revision:
 		next = revision(min(o.GetRevision(), math.MaxInt64-1)) + 1
 	case *streams.ReadReq_Options_StreamOptions_End:
-		end, err := s.last(ctx, k.a.stream)
-		if err == nil {
-			next = end.Revision + 1
-		} else if !errors.Is(err, domain.ErrNoStream) {
+		if next, err = s.endOf(ctx, k.a.stream); err != nil {
 			return err
 		}
 	}
 	if err := k.confirm(); err != nil {
 		return err
 	}
-	for level := false; ; {
-		for r, err := range s.o.Log.Read(ctx, k.a.stream, max(next, v.low)) {
+	told := false
+	return s.tail(ctx, k.a.stream, next, func(r domain.Recorded) error {
+		if !k.wanted(r) {
+			return nil
+		}
+		return k.event(r)
+	}, func() error {
+		if told {
+			return nil
+		}
+		told = true
+		return k.caughtUp()
+	})
+}
+
+// endOf is the revision the next event of the stream will have.
+func (s *service) endOf(ctx context.Context, stream domain.StreamID) (domain.Revision, error) {
+	end, err := s.last(ctx, stream)
+	if errors.Is(err, domain.ErrNoStream) {
+		return 0, nil
+	}
+	return end.Revision + 1, err
+}
+
+// tail shows the stream from next on, then waits for more, until something goes wrong; level is called
+// whenever there is nothing more for now. After a tombstone it ends with errGone.
+func (s *service) tail(ctx context.Context, stream domain.StreamID, next domain.Revision, event func(domain.Recorded) error, level func() error) error {
+	look, leave := s.news.join(stream)
+	defer leave()
+	for {
+		v, err := s.viewOf(ctx, stream)
+		if err != nil {
+			return err
+		}
+		for r, err := range s.o.Log.Read(ctx, stream, max(next, v.low)) {
 			if errors.Is(err, domain.ErrNoStream) {
 				break
 			}
@@ -555,21 +583,18 @@ func (s *service) subscribeStream(ctx context.Context, k *sink, o *streams.ReadR
 				return err
 			}
 			next = r.Revision + 1
-			if s.aged(v, r) || !k.wanted(r) {
+			if s.aged(v, r) {
 				continue
 			}
-			if err := k.event(r); err != nil {
+			if err := event(r); err != nil {
 				return err
 			}
-			if r.Type == typeTombstone && !s.o.Protected(k.a.stream) {
+			if r.Type == typeTombstone && !s.o.Protected(stream) {
 				return errGone
 			}
 		}
-		if !level {
-			if err := k.caughtUp(); err != nil {
-				return err
-			}
-			level = true
+		if err := level(); err != nil {
+			return err
 		}
 		select {
 		case <-look:
@@ -577,9 +602,6 @@ func (s *service) subscribeStream(ctx context.Context, k *sink, o *streams.ReadR
 			return ctx.Err()
 		case <-s.news.dead:
 			return status.Error(codes.Unavailable, "the log has ended")
-		}
-		if v, err = s.viewOf(ctx, k.a.stream); err != nil {
-			return err
 		}
 	}
 }

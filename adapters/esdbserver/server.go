@@ -1,7 +1,8 @@
-// Package esdbserver shows a log as an EventStoreDB server: the gRPC services Streams, ServerFeatures and
-// Gossip, as version 24.10 speaks them to official clients (read: client v4.2.0 for Go). Auditors read the
-// embedded ledger with the tools they have; tests hold adapters/eventstoredb to its contract without a
-// cluster. It is never the engine's own path to its log: a call costs some 60 µs.
+// Package esdbserver shows a log as an EventStoreDB server: the gRPC services Streams,
+// PersistentSubscriptions, ServerFeatures and Gossip, as version 24.10 speaks them to official clients
+// (read: client v4.2.0 for Go). Auditors read the embedded ledger with the tools they have; tests hold
+// adapters/eventstoredb to its contract without a cluster; replicas on one machine share a ledger through
+// it. It is never the engine's own path to its log: a call costs some 60 µs.
 //
 // What holds:
 //
@@ -15,13 +16,20 @@
 //     the time in its UUIDv7, else when this server wrote it; 1970 if none is known (and then the event
 //     does not grow old by $maxAge). The content type is what the data is: JSON, or not.
 //   - Only messages the client knows are sent. It panics on others.
+//   - Groups (persistent subscriptions) live in the log, so they survive what the log survives: settings in
+//     $persistentSubscriptionConfig, checkpoints and parked messages in $persistentsubscription-… streams,
+//     which nobody else may write. Delivery is at least once; nothing is passed over: a checkpoint never
+//     passes a message that is neither answered nor durably parked, and a replayed message stays parked
+//     until it is answered.
 //
-// Where it differs from a cluster: $all shows what the log's ReadAll shows, so "$" streams are in it only
-// over a log that shows them (ledger.Whole); there is no scavenge: what truncation hides stays in the log; a tombstone has the next revision,
-// not the highest; $acl is kept but nobody is held to it; an append is at most domain.MaxAppend bytes;
-// "stream exists" and "any" remember ids for ever, as the log does.
+// Where it differs from a cluster: $all shows "$" streams only over a log that shows them (ledger.Whole);
+// there is no scavenge: what truncation hides stays in the log; a tombstone has the next revision, not the
+// highest; $acl is kept but nobody is held to it; an append is at most domain.MaxAppend bytes; "stream
+// exists" and "any" remember ids for ever, as the log does. Groups: one over the whole log never shows
+// the streams groups keep themselves; "from the end" means the end when the group was created, also after a
+// restart; two events with one id wait for each other instead of the second being lost; a nack "stop" skips.
 //
-// Not here: persistent subscriptions, projections, operations, monitoring, users. They answer UNIMPLEMENTED.
+// Not here: projections, operations, monitoring, management of users. They answer UNIMPLEMENTED.
 package esdbserver
 
 import (
@@ -31,16 +39,19 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/gossip"
+	"github.com/EventStore/EventStore-Client-Go/v4/protos/persistent"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/serverfeatures"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/shared"
 	"github.com/EventStore/EventStore-Client-Go/v4/protos/streams"
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -107,13 +118,14 @@ type service struct {
 	gossip.UnimplementedGossipServer
 	serverfeatures.UnimplementedServerFeaturesServer
 
-	o     Options
-	users *users // nil: everybody may come in
-	id    uuid.UUID
-	base  context.Context // ends when the server closes
-	news  news
-	locks [stripes]sync.Mutex // of streams that can be deleted
-	seed  maphash.Seed
+	o      Options
+	users  *users // nil: everybody may come in
+	id     uuid.UUID
+	base   context.Context // ends when the server closes
+	news   news
+	groups groups
+	locks  [stripes]sync.Mutex // of streams that can be deleted
+	seed   maphash.Seed
 
 	mu    sync.Mutex
 	ends  map[domain.StreamID]domain.Revision // revisions that exist, near the end of their stream
@@ -149,13 +161,15 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		// The client pings every 10 s, also when idle; gRPC's stock policy cuts it off for that.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
+			defer s.survive(info.FullMethod, &err)
 			if err := s.admit(ctx, info.FullMethod); err != nil {
 				return nil, err
 			}
 			return next(ctx, req)
 		}),
-		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+			defer s.survive(info.FullMethod, &err)
 			if err := s.admit(stream.Context(), info.FullMethod); err != nil {
 				return err
 			}
@@ -163,7 +177,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			method, _ := grpc.MethodFromServerStream(stream)
-			return status.Errorf(codes.Unimplemented, "%s is not offered: this server has streams and catch-up subscriptions only", strings.TrimPrefix(method, "/"))
+			return status.Errorf(codes.Unimplemented, "%s is not offered: this server has streams and subscriptions only", strings.TrimPrefix(method, "/"))
 		}),
 	}
 	if o.TLS != nil {
@@ -171,12 +185,16 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	server := &Server{grpc: grpc.NewServer(options...), service: s, end: end, done: make(chan struct{})}
 	streams.RegisterStreamsServer(server.grpc, s)
+	persistent.RegisterPersistentSubscriptionsServer(server.grpc, groupsService{s: s})
 	gossip.RegisterGossipServer(server.grpc, gossipService{s: s})
 	serverfeatures.RegisterServerFeaturesServer(server.grpc, s)
 	go func() {
 		defer close(server.done)
 		s.follow(head)
 	}()
+	if err := s.loadGroups(ctx); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
 	return server, nil
 }
 
@@ -204,21 +222,42 @@ func (s *Server) Close() error {
 		<-finished
 	}
 	<-s.done
+	s.service.groups.mu.Lock()
+	defer s.service.groups.mu.Unlock()
+	s.service.stopGroups() // each writes its last checkpoint
 	return nil
+}
+
+// survive makes an error of a panic: a client must not be able to end the engine beside.
+func (s *service) survive(method string, err *error) {
+	if p := recover(); p != nil {
+		zerolog.Ctx(s.base).Error().Str("method", method).Any("panic", p).Bytes("stack", debug.Stack()).Msg("call ended by a panic")
+		*err = status.Error(codes.Internal, "internal error")
+	}
+}
+
+// groupFeatures are what the methods of persistent subscriptions can do, in the words clients look for.
+var groupFeatures = map[string][]string{
+	"create": {"stream", "all"}, "update": {"stream", "all"}, "delete": {"stream", "all"}, "read": {"stream", "all"},
+	"getinfo": {"stream", "all"}, "replayparked": {"stream", "all"},
 }
 
 // GetSupportedMethods tells what is here, in the lower case clients look for.
 func (s *service) GetSupportedMethods(context.Context, *shared.Empty) (*serverfeatures.SupportedMethods, error) {
 	m := &serverfeatures.SupportedMethods{EventStoreServerVersion: Version}
 	for service, methods := range map[string][]string{
-		streams.Streams_ServiceDesc.ServiceName:               {"read", "append", "delete", "tombstone", "batchappend"},
-		gossip.Gossip_ServiceDesc.ServiceName:                 {"read"},
-		serverfeatures.ServerFeatures_ServiceDesc.ServiceName: {"getsupportedmethods"},
+		streams.Streams_ServiceDesc.ServiceName:                    {"read", "append", "delete", "tombstone", "batchappend"},
+		persistent.PersistentSubscriptions_ServiceDesc.ServiceName: {"create", "update", "delete", "read", "getinfo", "list", "replayparked", "restartsubsystem"},
+		gossip.Gossip_ServiceDesc.ServiceName:                      {"read"},
+		serverfeatures.ServerFeatures_ServiceDesc.ServiceName:      {"getsupportedmethods"},
 	} {
 		for _, name := range methods {
 			method := &serverfeatures.SupportedMethod{MethodName: name, ServiceName: strings.ToLower(service)}
 			if service == streams.Streams_ServiceDesc.ServiceName && name == "batchappend" {
 				method.Features = []string{"deadline_duration"}
+			}
+			if service == persistent.PersistentSubscriptions_ServiceDesc.ServiceName {
+				method.Features = groupFeatures[name]
 			}
 			m.Methods = append(m.Methods, method)
 		}

@@ -105,13 +105,20 @@ func (s *service) admit(ctx context.Context, method string) error {
 		return nil
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	if headers := md.Get("authorization"); len(headers) == 1 {
-		kind, text, _ := strings.Cut(headers[0], " ")
-		raw, err := base64.StdEncoding.DecodeString(text)
-		name, password, ok := strings.Cut(string(raw), ":")
-		if err == nil && ok && strings.EqualFold(kind, "basic") && s.users.right(ctx, name, password) {
-			return nil
-		}
+	if name, password, ok := credentialsOf(md); ok && s.users.right(ctx, name, password) {
+		return nil
 	}
 	return status.Error(codes.Unauthenticated, "unknown user or wrong password")
+}
+
+// credentialsOf are those of a call, unproven.
+func credentialsOf(md metadata.MD) (name, password string, ok bool) {
+	headers := md.Get("authorization")
+	if len(headers) != 1 {
+		return "", "", false
+	}
+	kind, text, _ := strings.Cut(headers[0], " ")
+	raw, err := base64.StdEncoding.DecodeString(text)
+	name, password, ok = strings.Cut(string(raw), ":")
+	return name, password, ok && err == nil && strings.EqualFold(kind, "basic")
 }

@@ -171,6 +171,26 @@ var (
 	errBad    = errors.New("malformed request")
 )
 
+// groupStatus is statusOf for what concerns a group.
+func (s *service) groupStatus(ctx context.Context, c groupConfig, err error) error {
+	for _, known := range []struct {
+		err       error
+		code      codes.Code
+		exception string
+	}{
+		{errNoGroup, codes.NotFound, "persistent-subscription-does-not-exist"},
+		{errGroupExists, codes.AlreadyExists, "persistent-subscription-exists"},
+		{errTooManyConsumers, codes.FailedPrecondition, "maximum-subscribers-reached"},
+		{errDropped, codes.Canceled, "persistent-subscription-dropped"},
+	} {
+		if errors.Is(err, known.err) && s.base.Err() == nil {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("exception", known.exception, "stream-name", c.source(), "group-name", c.Group)) // fails only on a call that is over
+			return status.Errorf(known.code, "persistent subscription %s of %s: %s", c.Group, c.source(), err)
+		}
+	}
+	return s.statusOf(ctx, domain.StreamID(c.source()), err)
+}
+
 // statusOf is the gRPC status clients know for err; the trailers they read it from are set on ctx's call.
 func (s *service) statusOf(ctx context.Context, stream domain.StreamID, err error) error {
 	trailer := func(pairs ...string) { _ = grpc.SetTrailer(ctx, metadata.Pairs(pairs...)) } // fails only on a call that is over
@@ -178,6 +198,8 @@ func (s *service) statusOf(ctx context.Context, stream domain.StreamID, err erro
 		return err
 	}
 	switch {
+	case s.base.Err() != nil && (errors.Is(err, errDropped) || errors.Is(err, context.Canceled)):
+		return status.Error(codes.Unavailable, "the server is closing")
 	case errors.Is(err, errGone):
 		trailer("exception", "stream-deleted", "stream-name", string(stream))
 		return status.Errorf(codes.FailedPrecondition, "event stream %q is deleted", stream)

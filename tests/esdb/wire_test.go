@@ -785,9 +785,18 @@ func TestReadOnlyServer(t *testing.T) {
 // TestNotOffered: what is not here says so.
 func TestNotOffered(t *testing.T) {
 	w := over(t, free())
-	err := w.c.CreatePersistentSubscription(w.ctx, "device-1", "group", esdb.PersistentStreamSubscriptionOptions{})
-	if code(err) != esdb.ErrorCodeUnsupportedFeature && (err == nil || !strings.Contains(err.Error(), "not offered")) {
-		t.Errorf("persistent subscriptions: %v", err)
+	config, err := esdb.ParseConnectionString("esdb://" + w.address + "?tls=false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Logger = esdb.NoopLogging()
+	c, err := esdb.NewProjectionClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Create(w.ctx, "p", "fromAll()", esdb.CreateProjectionOptions{}); err == nil || !strings.Contains(err.Error(), "not offered") {
+		t.Errorf("projections: %v", err)
 	}
 }
 
