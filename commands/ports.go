@@ -236,6 +236,10 @@ type Candidates interface {
 	// StaleDevices lists up to limit live devices, ordered by id and after after, whose current files were
 	// made from an older revision of stream than rev (a layer, tenant, category, user or line).
 	StaleDevices(ctx context.Context, at domain.Position, stream domain.StreamID, rev domain.Revision, after domain.DeviceID, limit int) ([]domain.DeviceID, error)
+	// TenantsWaiting lists the tenants with devices of which a paced sync waits.
+	TenantsWaiting(ctx context.Context, at domain.Position) ([]domain.TenantID, error)
+	// WaitingSyncs lists up to limit devices of the tenant of which a paced sync waits, ordered by id and after after.
+	WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) ([]domain.WaitingSync, error)
 	// DueCodes lists up to limit live codes whose validity ends at or before now.
 	DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error)
 	// CodeByID finds the stream of a code; ok is false when there is none.

@@ -15,6 +15,8 @@ import (
 // records them if they differ from what the device has.
 type RegenerateConfig struct {
 	ID domain.DeviceID // one life
+	// Fetching: the phone itself waits for them, and need not be told that there are new ones.
+	Fetching bool
 }
 
 // Regenerated is the state of a device's files after RegenerateConfig, changed or not.
@@ -46,6 +48,10 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		events, err := d.Regenerate(made.Config)
 		if len(events) == 0 && err == nil {
 			made.Config.Files, same = d.Config.Files, true
+		}
+		if tell, _ := revealed.Stack.Merged()["resync_enabled"].(bool); tell && len(events) > 0 && !in.Fetching {
+			more, err := d.Apply(events[0]).RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
+			return append(events, more...), err
 		}
 		return events, err
 	})

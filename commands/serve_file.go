@@ -303,7 +303,7 @@ func pick(files []domain.GeneratedFile, paths ...string) (domain.GeneratedFile, 
 // It goes on when the phone hangs up, for the next one wants it too.
 func (s *Service) regenerateNow(ctx context.Context, id domain.DeviceID) (Regenerated, error) {
 	v, err, _ := s.serving.flight.Do(string(id), func() (any, error) {
-		made, _, err := s.RegenerateConfig(context.WithoutCancel(ctx), RegenerateConfig{ID: id})
+		made, _, err := s.RegenerateConfig(context.WithoutCancel(ctx), RegenerateConfig{ID: id, Fetching: true})
 		return made, err
 	})
 	made, _ := v.(Regenerated)

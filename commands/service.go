@@ -64,6 +64,7 @@ type Service struct {
 	ownKeys   ownKeys
 	discovery discovery
 	epochs    epochs
+	resyncs   resyncs
 
 	operations Operations
 }

@@ -274,6 +274,13 @@ var schema = []SettingDef{
 	flag("pnp_enabled", "look for a server by SIP multicast"),
 	flag("zero_touch_enabled", "ask the vendor's redirect service"),
 
+	flag("resync_enabled", "tell phones to fetch when a change makes their files anew; off by default"),
+	number("resync_per_minute", 1, 6000, "phones of a tenant told in a minute, 60 by default"),
+	{Path: "resync_from", Kind: KindClock, Doc: "beginning of the hours in which phones are told so, in their time zone; all day by default"},
+	{Path: "resync_until", Kind: KindClock, Doc: "end of those hours; before resync_from it is on the next day"},
+	list("resync_days", "mon tue wed thu fri sat sun", "days on which those hours begin; all by default"),
+	number("resync_stop_after", 1, 1000, "failures in a row after which no more phones of the tenant are told, 5 by default"),
+
 	host("X_xivo_phonebook_ip", "directory host"),
 	choice("X_xivo_phonebook_scheme", "http https", "http by default"),
 	port("X_xivo_phonebook_port", "9498 by default"),

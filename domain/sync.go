@@ -88,6 +88,9 @@ func (s Sync) Open() bool { return s.SyncID != "" && s.State != SyncApplied }
 // Pending tells whether nobody has tried yet to tell the phone.
 func (s Sync) Pending() bool { return s.State == SyncRequested }
 
+// Waiting tells whether it waits for its turn to be carried out.
+func (s Sync) Waiting() bool { return s.Pending() && s.Paced }
+
 // Accepted tells whether somebody took the message.
 func (o DeviceSyncOutcome) Accepted() bool {
 	return o.Outcome == OutcomeSent || o.Outcome == OutcomeAnswered && o.Status >= 200 && o.Status < 300
@@ -167,4 +170,10 @@ func (d Device) fetched(e DeviceConfigDelivered) []Event {
 		}
 	}
 	return []Event{DeviceSyncOutcome{SyncID: d.Sync.SyncID, Outcome: OutcomeFetched, Path: e.Path, MAC: e.MAC}}
+}
+
+// WaitingSync is a device of which a paced sync waits.
+type WaitingSync struct {
+	Device   DeviceID
+	Category CategoryID
 }

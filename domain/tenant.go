@@ -25,15 +25,28 @@ type TenantProvisioningKeySet struct {
 	KeyHash string `json:"key_hash,omitempty"`
 }
 
+// TenantResyncsStopped: so many phones in a row could not be told to fetch after a change, or were told and did not,
+// that no more are told until somebody has looked. The last of them is named.
+type TenantResyncsStopped struct {
+	Failures int      `json:"failures"`
+	DeviceID DeviceID `json:"device_id"`
+}
+
+// TenantResyncsResumed: somebody has looked, and phones are told again.
+type TenantResyncsResumed struct{}
+
 // TenantDeleted: nothing stood below the tenant any more, and it is gone.
 type TenantDeleted struct{}
 
 func (TenantCreated) EventType() string            { return "tenant.created" }
 func (TenantRenamed) EventType() string            { return "tenant.renamed" }
 func (TenantProvisioningKeySet) EventType() string { return "tenant.provisioning_key_set" }
+func (TenantResyncsStopped) EventType() string     { return "tenant.resyncs_stopped" }
+func (TenantResyncsResumed) EventType() string     { return "tenant.resyncs_resumed" }
 func (TenantDeleted) EventType() string            { return "tenant.deleted" }
 
-var tenantEvents = []entry{of[TenantCreated](), of[TenantRenamed](), of[TenantProvisioningKeySet](), of[TenantDeleted]()}
+var tenantEvents = []entry{of[TenantCreated](), of[TenantRenamed](), of[TenantProvisioningKeySet](), of[TenantDeleted](),
+	of[TenantResyncsStopped](), of[TenantResyncsResumed]()}
 
 // Tenant is what a tenant stream adds up to. The settings of a tenant are those of the layer
 // TenantLayer(id), if it is defined.
@@ -43,6 +56,8 @@ type Tenant struct {
 	Domain  string
 	Key     Secret
 	KeyHash string
+	// Stopped: phones are not told of changes by themselves until somebody resumes it.
+	Stopped bool
 	Exists  bool
 	Deleted bool
 }
@@ -65,6 +80,10 @@ func (t Tenant) Apply(e Event) Tenant {
 		t.Name = e.Name
 	case TenantProvisioningKeySet:
 		t.Key, t.KeyHash = e.Key, e.KeyHash
+	case TenantResyncsStopped:
+		t.Stopped = true
+	case TenantResyncsResumed:
+		t.Stopped = false
 	case TenantDeleted:
 		t.Deleted = true
 	}
@@ -120,6 +139,22 @@ func (t Tenant) SetKey(key Secret, hash string) ([]Event, error) {
 		return nil, err
 	}
 	return []Event{TenantProvisioningKeySet{Key: key, KeyHash: hash}}, nil
+}
+
+// StopResyncs keeps further phones from being told of changes. Stopping again is no news.
+func (t Tenant) StopResyncs(failures int, last DeviceID) ([]Event, error) {
+	if err := t.Live(); err != nil || t.Stopped {
+		return nil, err
+	}
+	return []Event{TenantResyncsStopped{failures, last}}, nil
+}
+
+// ResumeResyncs lets phones be told of changes again; no news when they are.
+func (t Tenant) ResumeResyncs() ([]Event, error) {
+	if err := t.Live(); err != nil || !t.Stopped {
+		return nil, err
+	}
+	return []Event{TenantResyncsResumed{}}, nil
 }
 
 // Delete ends the tenant; what stands below it is checked by the command.

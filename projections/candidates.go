@@ -74,6 +74,21 @@ func (c Candidates) StaleDevices(ctx context.Context, at domain.Position, stream
 		string(stream), string(after), int64(rev), limit)
 }
 
+// TenantsWaiting lists the tenants with live devices of which a paced sync waits.
+func (c Candidates) TenantsWaiting(ctx context.Context, at domain.Position) ([]domain.TenantID, error) {
+	return texts[domain.TenantID](ctx, c, at, "SELECT DISTINCT sync_waits FROM devices WHERE sync_waits IS NOT NULL ORDER BY 1")
+}
+
+// WaitingSyncs lists up to limit live devices of the tenant of which a paced sync waits, by id and after after.
+func (c Candidates) WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) (found []domain.WaitingSync, err error) {
+	const sql = "SELECT key, category_id FROM devices WHERE sync_waits = ? AND key > ? ORDER BY key LIMIT ?"
+	err = c.query(ctx, at, sql, []any{string(tenant), string(after), limit}, func(r Row) error {
+		found = append(found, domain.WaitingSync{Device: domain.DeviceID(r.Text(0)), Category: domain.CategoryID(r.Text(1))})
+		return nil
+	})
+	return found, err
+}
+
 // DueCodes lists up to limit live codes whose validity ends at or before now, the oldest first.
 func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) (due []domain.CodeRef, err error) {
 	const sql = "SELECT code_id, key FROM codes WHERE state = 'live' AND valid_until <= ? ORDER BY valid_until, key LIMIT ?"

@@ -52,10 +52,14 @@ type DeviceLine struct {
 func (d Device) Assigned() bool { return d.SecretHash != "" }
 
 var devices = func() *noun[domain.Device] {
-	n := newNoun("device", "devices", 1, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER"},
+	n := newNoun("device", "devices", 2, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER", "sync_waits TEXT"},
 		func(key string, d *Doc[domain.Device]) []any {
 			base, life := domain.DeviceID(key).Life()
-			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Description), orNull(d.State.SecretHash), micros(d.AssignedAt)}
+			waits := domain.TenantID("") // the tenant, while a paced sync of a live device waits
+			if d.State.Sync.Waiting() && d.State.Live() == nil {
+				waits = d.State.TenantID
+			}
+			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Description), orNull(d.State.SecretHash), micros(d.AssignedAt), orNull(waits)}
 		},
 		"CREATE INDEX devices_base ON devices (base, life)",
 		"CREATE INDEX devices_mac ON devices (mac) WHERE mac IS NOT NULL",
@@ -63,6 +67,7 @@ var devices = func() *noun[domain.Device] {
 		"CREATE INDEX devices_user ON devices (user_id) WHERE user_id IS NOT NULL",
 		"CREATE INDEX devices_secret_hash ON devices (secret_hash) WHERE secret_hash IS NOT NULL",
 		"CREATE INDEX devices_plugin ON devices (plugin, key) WHERE live = 1",
+		"CREATE INDEX devices_sync_waits ON devices (sync_waits, key) WHERE sync_waits IS NOT NULL",
 		"CREATE INDEX device_lines_line ON device_lines (line_id)")
 	n.schema.Linked = []LinkSchema{{"device_lines", []string{"position INTEGER NOT NULL", "line_id TEXT NOT NULL"}}}
 	n.schema.Links = func(_ string, row any) [][][]any {

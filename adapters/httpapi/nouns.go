@@ -68,6 +68,19 @@ func (a *api) tenants() {
 		}
 		return s.RenameTenant(ctx, commands.RenameTenant{ID: id, Name: in.Body.Name})
 	})
+	act(a, op{"POST", "/tenants/{id}/resume-resyncs", "resume-resyncs", "Tell phones of changes again, after too many failures stopped it", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body nothing
+	}) (commands.Outcome, error) {
+		id := domain.TenantID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.ResumeResyncs(ctx, commands.ResumeResyncs{ID: id})
+	})
 	act(a, op{"PUT", "/tenants/{id}/provisioning-key", "set-provisioning-key", "Set or, with an empty key, take away the key of /t/<key>/", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
 		ByID
 		Planned

@@ -166,6 +166,9 @@ func TestCandidates(t *testing.T) {
 	issue("k2", noon.Add(time.Hour))
 	issue("k3", noon.Add(time.Second))
 	o.add(domain.CodeStream("digestk3"), domain.CodeRevoked{CodeID: "k3"})
+	for _, id := range []domain.DeviceID{mac, "b"} {
+		o.add("device-"+domain.StreamID(id), domain.DeviceSyncRequested{SyncID: "s-" + string(id), Paced: id == "b"})
+	}
 	e := o.open(t)
 	ctx, at := t.Context(), o.last
 	c := projections.Candidates{Views: e.store, Wait: e.runner}
@@ -192,6 +195,12 @@ func TestCandidates(t *testing.T) {
 	check("stale after the first", []domain.DeviceID{"b"}, devices, err)
 	devices, err = c.StaleDevices(ctx, at, "layer-base", 3, "", 1)
 	check("stale before revision 3", []domain.DeviceID{"b"}, devices, err)
+	waiting, err := c.TenantsWaiting(ctx, at)
+	check("tenants with phones to be told", []domain.TenantID{"t1"}, waiting, err)
+	syncs, err := c.WaitingSyncs(ctx, at, "t1", "", 10)
+	check("phones to be told", []domain.WaitingSync{{Device: "b"}}, syncs, err)
+	syncs, err = c.WaitingSyncs(ctx, at, "t1", "b", 10)
+	check("phones to be told behind the last", []domain.WaitingSync(nil), syncs, err)
 	due, err := c.DueCodes(ctx, at, noon.Add(time.Minute), 10)
 	check("due codes", []domain.CodeRef{{ID: "k1", Stream: "code-digestk1"}}, due, err)
 	n, err := c.LiveCodes(ctx, at, "codeepoch-2026.11.02")

@@ -404,6 +404,7 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return ignoreCanceled(e.service.RunDeliveries(ctx)) })
 	g.Go(func() error { return ignoreCanceled(e.followPlugins(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
+	g.Go(func() error { return e.sendResyncs(ctx) })
 	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
 }
@@ -445,6 +446,28 @@ func ignoreCanceled(err error) error {
 		return nil
 	}
 	return err
+}
+
+// sendResyncs tells phones of changes, at the pace their settings allow, until ctx ends.
+func (e *engine) sendResyncs(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !e.reactor.Leads() {
+			continue
+		}
+		n, err := e.service.SendResyncs(commands.WithCaller(ctx, commands.Caller{Actor: "system:resync"}))
+		if err != nil && ctx.Err() == nil {
+			zerolog.Ctx(ctx).Error().Err(err).Str("command", "SendResyncs").Msg("schedule failed")
+		} else if n > 0 {
+			zerolog.Ctx(ctx).Info().Int("phones", n).Str("command", "SendResyncs").Msg("phones told of a change")
+		}
+	}
 }
 
 // schedule expires codes every half minute and records denials whose hour is over; what was gathered when

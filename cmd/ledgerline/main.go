@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // hours in a tenant's time zone, on machines without a zone database
 )
 
 // version is set by the linker.

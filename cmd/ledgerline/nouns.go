@@ -433,7 +433,8 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 	switch n.name {
 	case "tenant":
 		return []*cobra.Command{a.action("set-provisioning-key ID", "Let phones fetch below /t/<key>/; without --key-file the key is taken away", http.MethodPut, 1,
-			[]field{{"key", "file", "file with the key, - for standard input"}}, below("/provisioning-key"))}
+			[]field{{"key", "file", "file with the key, - for standard input"}}, below("/provisioning-key")),
+			post("resume-resyncs", "Tell phones of changes again, after too many failures stopped it", "/resume-resyncs")}
 	case "code":
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
 			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}

@@ -246,6 +246,32 @@ func (c *Candidates) DueCodes(ctx context.Context, at domain.Position, now time.
 // alive tells whether a code has no recorded end yet.
 func alive(c domain.Code) bool { return c.Exists && !c.Expired && !c.Revoked && c.RedeemedBy == "" }
 
+// TenantsWaiting implements commands.Candidates.
+func (c *Candidates) TenantsWaiting(ctx context.Context, at domain.Position) (tenants []domain.TenantID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for _, d := range c.w.live(func(d device) bool { return d.Sync.Waiting() }) {
+		tenants = append(tenants, d.TenantID)
+	}
+	slices.Sort(tenants)
+	return slices.Compact(tenants), nil
+}
+
+// WaitingSyncs implements commands.Candidates.
+func (c *Candidates) WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) (found []domain.WaitingSync, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for _, d := range c.w.live(func(d device) bool { return d.Sync.Waiting() && d.TenantID == tenant && d.ID > after }) {
+		found = append(found, domain.WaitingSync{Device: d.ID, Category: d.CategoryID})
+	}
+	slices.SortFunc(found, func(a, b domain.WaitingSync) int { return cmp.Compare(a.Device, b.Device) })
+	return found[:min(limit, len(found))], nil
+}
+
 // CodeByID implements commands.Candidates.
 func (c *Candidates) CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (domain.CodeRef, bool, error) {
 	if err := c.w.waitFor(ctx, at); err != nil {

@@ -123,7 +123,13 @@ func (w *World) Step() {
 }
 
 func (w *World) stepTenant(t *Tenant) {
-	switch w.Choose(8) {
+	switch w.Choose(10) {
+	case 4:
+		events, _ := t.StopResyncs(w.Choose(9), "0015650000aa")
+		record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
+	case 5:
+		events, _ := t.ResumeResyncs()
+		record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
 	case 0:
 		w.newTenant(domain.TenantID(w.next("t")))
 	case 1:
