@@ -14,3 +14,12 @@ func TestPattonIsRecognised(t *testing.T) {
 	}, commands.Asked{Path: "001122334455.cfg"}, commands.Asked{UserAgent: "SmartNode (Model:x)"}, commands.Asked{Path: "00a0ba0893.cfg"})
 	dhcp(t, "patton", map[string]string{"SN4112": "SN4112", "SmartNode SN4324/JS": "SN4324"}, "00a0ba08933c")
 }
+
+func TestAlgoIsRecognised(t *testing.T) {
+	recognised(t, "algo", "Algo", map[commands.Asked]commands.Recognition{
+		{Path: "algom0022ee010203.conf"}:                                            {MAC: "0022ee010203", File: "algom0022ee010203.conf"},
+		{Path: "algo0022EE010203.conf"}:                                             {MAC: "0022ee010203", File: "algo0022ee010203.conf"},
+		{Path: "algom0022ee010203.conf", UserAgent: "Algo-8180 3.4.2 0022ee010203"}: {Model: "8180", Fw: "3.4.2", MAC: "0022ee010203", File: "algom0022ee010203.conf"},
+	}, commands.Asked{Path: "algo.conf"}, commands.Asked{Path: "algom0022ee0102.conf"})
+	dhcp(t, "algo", map[string]string{"Algo 8301": "8301", "Algo": ""}, "0022ee010203")
+}
