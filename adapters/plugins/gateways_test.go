@@ -23,3 +23,11 @@ func TestAlgoIsRecognised(t *testing.T) {
 	}, commands.Asked{Path: "algo.conf"}, commands.Asked{Path: "algom0022ee0102.conf"})
 	dhcp(t, "algo", map[string]string{"Algo 8301": "8301", "Algo": ""}, "0022ee010203")
 }
+
+func Test2NIsRecognised(t *testing.T) {
+	recognised(t, "2n", "2N", map[commands.Asked]commands.Recognition{
+		{Path: "7c1eb3010203.xml"}: {MAC: "7c1eb3010203", File: "7c1eb3010203.xml"},
+		{Path: "7C1EB3010203.xml", UserAgent: "2N IP Solo/2.50.0.76.2 7c-1e-b3-01-02-03"}: {Model: "IP Solo", Fw: "2.50.0.76.2", MAC: "7c1eb3010203", File: "7c1eb3010203.xml"},
+	}, commands.Asked{Path: "000413aabbcc.xml"})
+	dhcp(t, "2n", map[string]string{"2N IP Verso": ""}, "7c1eb3010203")
+}

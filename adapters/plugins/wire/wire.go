@@ -288,7 +288,7 @@ func parseXML(data []byte) ([]Entry, error) {
 }
 
 // naming attributes tell elements of one name apart.
-var naming = []string{"idx", "index", "id", "name", "context", "priority", "button"}
+var naming = []string{"idx", "index", "id", "name", "context", "priority", "button", "At"}
 
 func elementName(e xml.StartElement) string {
 	name := e.Name.Local
