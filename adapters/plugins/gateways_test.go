@@ -31,3 +31,11 @@ func Test2NIsRecognised(t *testing.T) {
 	}, commands.Asked{Path: "000413aabbcc.xml"})
 	dhcp(t, "2n", map[string]string{"2N IP Verso": ""}, "7c1eb3010203")
 }
+
+func TestYeastarIsRecognised(t *testing.T) {
+	recognised(t, "yeastar-ta", "Yeastar", map[commands.Asked]commands.Recognition{
+		{Path: "cfgf4b549010203.xml"}: {MAC: "f4b549010203", File: "cfgf4b549010203.xml"},
+		{Path: "cfgF4B549010203.xml", UserAgent: "Yeastar TA400 41.19.0.50 f4b549010203"}: {Model: "TA400", Fw: "41.19.0.50", MAC: "f4b549010203", File: "cfgf4b549010203.xml"},
+	}, commands.Asked{Path: "cfg000b82112233.xml"})
+	dhcp(t, "yeastar-ta", map[string]string{"Yeastar TA800": "TA800", "NeoGate": ""}, "f4b549010203")
+}
