@@ -39,3 +39,11 @@ func TestYeastarIsRecognised(t *testing.T) {
 	}, commands.Asked{Path: "cfg000b82112233.xml"})
 	dhcp(t, "yeastar-ta", map[string]string{"Yeastar TA800": "TA800", "NeoGate": ""}, "f4b549010203")
 }
+
+func TestVTechIsRecognised(t *testing.T) {
+	recognised(t, "vtech", "VTech", map[commands.Asked]commands.Recognition{
+		{Path: "0011a0010203.cfg"}: {MAC: "0011a0010203", File: "0011a0010203.cfg"},
+		{Path: "0011A0010203.cfg", UserAgent: "Vtech Vesa VCS754 2.0.3.2-0 0011a0010203"}: {Model: "VCS754", Fw: "2.0.3.2", MAC: "0011a0010203", File: "0011a0010203.cfg"},
+	}, commands.Asked{Path: "001565112233.cfg"})
+	dhcp(t, "vtech", map[string]string{"Vtech Vesa VCS754": "VCS754", "VTech": ""}, "0011a0010203")
+}
