@@ -47,3 +47,12 @@ func TestVTechIsRecognised(t *testing.T) {
 	}, commands.Asked{Path: "001565112233.cfg"})
 	dhcp(t, "vtech", map[string]string{"Vtech Vesa VCS754": "VCS754", "VTech": ""}, "0011a0010203")
 }
+
+func TestObihaiIsRecognised(t *testing.T) {
+	recognised(t, "obihai", "Obihai", map[commands.Asked]commands.Recognition{
+		{Path: "9cadef010203.xml", UserAgent: "OBIHAI/OBi1062-5.1.11.4858"}: {Model: "OBi1062", Fw: "5.1.11.4858", MAC: "9cadef010203", File: "9cadef010203.xml"},
+		{Path: "9CADEF010203.xml"}: {MAC: "9cadef010203", File: "9cadef010203.xml"},
+		{Path: "obi302.xml"}:       {Model: "OBi302", File: "obi.xml"},
+	}, commands.Asked{Path: "000413aabbcc.xml"})
+	dhcp(t, "obihai", map[string]string{"OBIHAI/OBi302": "OBi302"}, "9cadef010203")
+}
