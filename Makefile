@@ -7,7 +7,7 @@ PKGS      := ./...
 FUZZTIME  ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-esdb bench fuzz golden lint tidy
+.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-esdb bench fuzz golden docs lint tidy
 
 help: ## say what each target is for
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ fuzz: ## run every fuzz target for FUZZTIME (default 10s)
 
 golden: ## rewrite the golden files of the vendor plugins from what is rendered now
 	$(GO) test ./adapters/plugins/... -run Golden -update
+
+docs: ## write the generated pages of docs/ anew
+	$(GO) test ./tests/docs -update
 
 lint: ## gofmt, vet, staticcheck and the import rules, all clean
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
