@@ -60,6 +60,22 @@ func TestContractOnARealServer(t *testing.T) {
 			return contract.ReactorUnderTest{Store: connect(t), Reopen: func(t *testing.T) commands.ReactorStore { return connect(t) }}
 		})
 	})
+	atWire := func(t *testing.T) contract.WireUnderTest {
+		t.Helper()
+		config, err := esdb.ParseConnectionString(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Logger = esdb.NoopLogging()
+		c, err := esdb.NewClient(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return contract.WireUnderTest{Client: c}
+	}
+	t.Run("Wire", func(t *testing.T) { contract.Wire(t, atWire) })
+	t.Run("Groups", func(t *testing.T) { contract.Groups(t, atWire) })
 }
 
 // serverFor is a connection string, or why there is none.

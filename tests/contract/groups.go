@@ -25,14 +25,7 @@ type WireUnderTest struct {
 }
 
 // Groups runs the suite of persistent subscriptions (rows G) against a server.
-func Groups(t *testing.T, open func(t *testing.T) WireUnderTest) {
-	for _, f := range groupFacts {
-		t.Run(f.name, func(t *testing.T) {
-			u := open(t)
-			f.check(wire{T: t, WireUnderTest: u, ctx: within(t), id: strings.ReplaceAll(uuid.NewString(), "-", "")})
-		})
-	}
-}
+func Groups(t *testing.T, open func(t *testing.T) WireUnderTest) { runWire(t, groupFacts, open) }
 
 type wireFact struct {
 	name  string

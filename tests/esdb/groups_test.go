@@ -7,13 +7,15 @@ import (
 	"ledgerline/tests/contract"
 )
 
-// The persistent subscriptions of the face, with the official client.
-func TestGroupsContract(t *testing.T) {
-	contract.Groups(t, func(t *testing.T) contract.WireUnderTest {
-		n := up(t, esdbserver.Options{})
-		return contract.WireUnderTest{Client: client(t, "esdb://"+n.address+"?tls=false"), Restart: func(t *testing.T) {
-			n.stop()
-			n.start()
-		}}
-	})
+// What only the wire shows, and persistent subscriptions, with the official client.
+func TestWireContract(t *testing.T) { contract.Wire(t, served) }
+
+func TestGroupsContract(t *testing.T) { contract.Groups(t, served) }
+
+func served(t *testing.T) contract.WireUnderTest {
+	n := up(t, esdbserver.Options{})
+	return contract.WireUnderTest{Client: client(t, "esdb://"+n.address+"?tls=false"), Restart: func(t *testing.T) {
+		n.stop()
+		n.start()
+	}}
 }

@@ -259,45 +259,6 @@ func TestWhatAnEventCarries(t *testing.T) {
 	}
 }
 
-// TestLinks is R10.
-func TestLinks(t *testing.T) {
-	w := over(t, free())
-	w.put("device-1", 7, 8)
-	link := func(data string) esdb.EventData {
-		return esdb.EventData{EventID: uuid.New(), EventType: "$>", ContentType: esdb.ContentTypeBinary, Data: []byte(data)}
-	}
-	if _, err := w.c.AppendToStream(w.ctx, "probe-links", esdb.AppendToStreamOptions{}, link("1@device-1"), link("9@device-1"), link("0@device-none"), link("?")); err != nil {
-		t.Fatal(err)
-	}
-	for _, resolve := range []bool{true, false} {
-		list, err := w.c.ReadStream(w.ctx, "probe-links", esdb.ReadStreamOptions{ResolveLinkTos: resolve}, 9)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 4 {
-			e, err := list.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch {
-			case !resolve:
-				if e.Link != nil || e.Event == nil || e.Event.EventType != "$>" {
-					t.Errorf("unresolved %d: %+v", i, e)
-				}
-			case i == 0:
-				if e.Link == nil || e.Event == nil || string(e.Event.Data) != "8" || e.OriginalEvent().EventNumber != 0 {
-					t.Errorf("resolved: %+v", e)
-				}
-			default:
-				if e.Event != nil || e.Link == nil {
-					t.Errorf("dangling %d: %+v", i, e)
-				}
-			}
-		}
-		list.Close()
-	}
-}
-
 // TestWrongVersion: the answer, as the client words it; and idempotent retries of the wire.
 func TestWrongVersion(t *testing.T) {
 	w := over(t, free())
@@ -364,114 +325,19 @@ func TestRefusedAppends(t *testing.T) {
 	w.reads("probe-1", "1")
 }
 
-// TestTruncation is T1 to T7.
-func TestTruncation(t *testing.T) {
-	now := time.Date(2026, 11, 2, 9, 30, 30, 0, time.UTC)
+// TestMaxAge is T2 and T4 by the server's clock: an event is as old as its own metadata says.
+func TestMaxAge(t *testing.T) {
 	o := free()
-	o.Clock = func() time.Time { return now }
+	o.Clock = func() time.Time { return time.Date(2026, 11, 2, 9, 30, 30, 0, time.UTC) }
 	w := over(t, o)
-	set := func(stream string, at esdb.ExpectedRevision, change func(*esdb.StreamMetadata)) error {
+	w.put("probe-1", 0, 1, 2)
+	for age, want := range map[time.Duration]string{time.Minute: "0 1 2", 10 * time.Second: ""} {
 		var m esdb.StreamMetadata
-		change(&m)
-		_, err := w.c.SetStreamMetadata(w.ctx, stream, esdb.AppendToStreamOptions{ExpectedRevision: at}, m)
-		return err
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
+		m.SetMaxAge(age)
+		if _, err := w.c.SetStreamMetadata(w.ctx, "probe-1", esdb.AppendToStreamOptions{}, m); err != nil {
 			t.Fatal(err)
 		}
-	}
-	w.put("probe-1", 0, 1, 2, 3, 4)
-	must(set("probe-1", esdb.NoStream{}, func(m *esdb.StreamMetadata) { m.SetMaxCount(2) }))
-	w.reads("probe-1", "3 4")
-	w.put("probe-1", 5)
-	w.reads("probe-1", "4 5")
-	if got, err := drain(w.c.ReadStream(w.ctx, "probe-1", esdb.ReadStreamOptions{Direction: esdb.Backwards, From: esdb.End{}}, 9)); err != nil || got != "5 4" {
-		t.Errorf("backwards: %q, %v", got, err)
-	}
-	if got, err := drain(w.c.ReadAll(w.ctx, esdb.ReadAllOptions{}, 99)); err != nil || got != `0 1 2 3 4 {"$maxCount":2} 5` {
-		t.Errorf("the whole log: %q, %v", got, err)
-	}
-	if err := set("probe-1", esdb.NoStream{}, func(m *esdb.StreamMetadata) { m.SetMaxCount(9) }); code(err) != esdb.ErrorCodeWrongExpectedVersion {
-		t.Errorf("stale metadata revision: %v", err)
-	}
-	must(set("probe-1", esdb.Revision(0), func(m *esdb.StreamMetadata) { m.SetTruncateBefore(5); m.AddCustomProperty("why", "test") }))
-	w.reads("probe-1", "5")
-	m, err := w.c.GetStreamMetadata(w.ctx, "probe-1", esdb.ReadStreamOptions{})
-	if must(err); m.TruncateBefore() == nil || *m.TruncateBefore() != 5 || m.MaxCount() != nil || fmt.Sprint(m.CustomProperty("why")) != "test" {
-		t.Errorf("metadata came back as %+v", m)
-	}
-	must(set("probe-1", esdb.Any{}, func(m *esdb.StreamMetadata) { m.SetTruncateBefore(50) }))
-	w.reads("probe-1", "")
-	must(set("probe-1", esdb.Any{}, func(m *esdb.StreamMetadata) { m.SetMaxAge(time.Minute) }))
-	w.reads("probe-1", "0 1 2 3 4 5")
-	must(set("probe-1", esdb.Any{}, func(m *esdb.StreamMetadata) { m.SetMaxAge(10 * time.Second) }))
-	w.reads("probe-1", "") // all aged out: a clean end
-	if _, err := w.c.GetStreamMetadata(w.ctx, "probe-none", esdb.ReadStreamOptions{}); code(err) != esdb.ErrorCodeResourceNotFound {
-		t.Errorf("metadata never set: %v", err)
-	}
-}
-
-// TestDelete is T8 to T10, and what lies behind them in the log.
-func TestDelete(t *testing.T) {
-	w := over(t, free())
-	w.put("probe-1", 0, 1, 2)
-	del := func(r esdb.ExpectedRevision) error {
-		_, err := w.c.DeleteStream(w.ctx, "probe-1", esdb.DeleteStreamOptions{ExpectedRevision: r})
-		return err
-	}
-	for _, r := range []esdb.ExpectedRevision{esdb.Revision(1), esdb.Revision(3), esdb.NoStream{}} {
-		if err := del(r); err == nil || code(err) == esdb.ErrorCodeStreamDeleted {
-			t.Errorf("deleted at %v: %v", r, err)
-		}
-	}
-	w.reads("probe-1", "0 1 2")
-	if err := del(esdb.Revision(2)); err != nil {
-		t.Fatal(err)
-	}
-	w.missing("probe-1", esdb.ErrorCodeResourceNotFound)
-	if _, err := w.c.AppendToStream(w.ctx, "probe-1", esdb.AppendToStreamOptions{ExpectedRevision: esdb.StreamExists{}}, one("a.b", "9")); code(err) != esdb.ErrorCodeStreamDeleted {
-		t.Errorf("stream exists on a deleted one: %v", err)
-	}
-	r, err := w.c.AppendToStream(w.ctx, "probe-1", esdb.AppendToStreamOptions{ExpectedRevision: esdb.NoStream{}}, one("a.b", "3"))
-	if err != nil || r.NextExpectedVersion != 3 {
-		t.Fatalf("append after delete: %+v, %v", r, err)
-	}
-	w.put("probe-1", 4)
-	w.reads("probe-1", "3 4")
-	if got, err := drain(w.c.ReadAll(w.ctx, esdb.ReadAllOptions{}, 99)); err != nil || got != `0 1 2 {"$tb":9223372036854775807} {"$tb":3} 3 4` {
-		t.Errorf("the whole log: %q, %v", got, err)
-	}
-}
-
-// TestTombstone is T11.
-func TestTombstone(t *testing.T) {
-	w := over(t, free())
-	w.put("probe-1", 0, 1)
-	sub, err := w.c.SubscribeToStream(w.ctx, "probe-1", esdb.SubscribeToStreamOptions{From: esdb.Revision(0)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sub.Close()
-	if _, err := w.c.TombstoneStream(w.ctx, "probe-1", esdb.TombstoneStreamOptions{ExpectedRevision: esdb.Revision(0)}); err == nil {
-		t.Error("a wrong revision was taken")
-	}
-	p, err := w.c.TombstoneStream(w.ctx, "probe-1", esdb.TombstoneStreamOptions{ExpectedRevision: esdb.Revision(1)})
-	if err != nil || p.Position.Commit == 0 {
-		t.Fatal(p, err)
-	}
-	w.missing("probe-1", esdb.ErrorCodeStreamDeleted)
-	for _, r := range []esdb.ExpectedRevision{esdb.Any{}, esdb.NoStream{}, esdb.Revision(1), esdb.Revision(2), esdb.StreamExists{}} {
-		if _, err := w.c.AppendToStream(w.ctx, "probe-1", esdb.AppendToStreamOptions{ExpectedRevision: r}, one("a.b", "2")); code(err) != esdb.ErrorCodeStreamDeleted {
-			t.Errorf("append at %T: %v", r, err)
-		}
-	}
-	if _, err := w.c.SubscribeToStream(w.ctx, "probe-1", esdb.SubscribeToStreamOptions{}); err == nil {
-		t.Error("a subscription on a tombstoned stream was confirmed")
-	}
-	if got := w.said(sub, 4); got != "e1 level eprobe-1/$streamDeleted dropped" {
-		t.Errorf("the subscriber was told %s", got)
+		w.reads("probe-1", want)
 	}
 }
 
