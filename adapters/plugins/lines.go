@@ -189,3 +189,9 @@ func (v *view) After(k *Key, last, buttons int) PlacedKey {
 	}
 	return PlacedKey{k, 0}
 }
+
+// LinePair is two lines side by side.
+type LinePair struct{ Line, Other *Line }
+
+// Beside is l and another line, for templates that take one argument.
+func (l *Line) Beside(other *Line) LinePair { return LinePair{l, other} }

@@ -156,7 +156,7 @@ func (r compiledRule) match(ofKind, text string) (groups, bool) {
 		case name == "fw":
 			g.fw = m[i]
 		case name == "mac":
-			mac, err := domain.ParseMAC(m[i])
+			mac, err := domain.ParseMAC(strings.ReplaceAll(m[i], "_", ":"))
 			if err != nil {
 				return groups{}, false
 			}
