@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"ledgerline/adapters/views"
 	"ledgerline/domain"
@@ -502,5 +505,46 @@ func TestNothingToAnswerWith(t *testing.T) {
 	}
 	if _, _, err := projections.TenantByID(t.Context(), store, "t1"); !errors.Is(err, projections.ErrNotReady) {
 		t.Errorf("query before anything was built: %v, want ErrNotReady", err)
+	}
+}
+
+// Live and rebuilt views have the same digest; one changed cell is named by its table.
+func TestDigestNamesWhatDiffers(t *testing.T) {
+	log := grown(400, 7)
+	dirs := []string{t.TempDir(), t.TempDir()}
+	for _, dir := range dirs {
+		e := start(t, dir, log)
+		e.caughtUp(t, log)
+		e.stop()
+	}
+	digest := func(dir string) views.Digest {
+		t.Helper()
+		d, err := views.DigestOf(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	a, b := digest(dirs[0]), digest(dirs[1])
+	if len(a.Differing(b)) != 0 || a.Rows < 400 || a.Position != b.Position || a.Fingerprint != b.Fingerprint {
+		t.Fatalf("%v differ; %d rows at %s and %s", a.Differing(b), a.Rows, a.Position, b.Position)
+	}
+	files, err := filepath.Glob(filepath.Join(dirs[1], "views-*.db"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	conn, err := sqlite.OpenConn(files[0], sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(sqlitex.ExecuteTransient(conn, "UPDATE users SET doc = replace(doc, '{', '{ ') WHERE rowid = (SELECT min(rowid) FROM users)", nil), conn.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"users"}, a.Differing(digest(dirs[1]))); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := views.DigestOf(t.Context(), t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no views: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -373,11 +374,14 @@ func pageOf[F, R any](ctx context.Context, q projections.Querier, list func(cont
 // auditVerifyCmd recomputes the chain and the tree.
 func (a *app) auditVerifyCmd() *cobra.Command {
 	var data, checkpoints, key string
+	var deep, files bool
 	cmd := &cobra.Command{Use: "verify", Short: "Recompute chain and tree of the whole log and name every place that was changed", Args: cobra.NoArgs,
-		Long: "Recomputes the hash chain, which names the very rows that are not what was written, and the tree, which is compared with every\nsigned checkpoint the log holds and with those in a file kept elsewhere: that alone finds a log rewritten as a whole, or an older\ncopy put in its place."}
+		Long: "Recomputes the hash chain, which names the very rows that are not what was written, and the tree, which is compared with every\nsigned checkpoint the log holds and with those in a file kept elsewhere: that alone finds a log rewritten as a whole, or an older\ncopy put in its place. With --views it folds the log into views of its own and compares them with the server's; with --files it asks\nthe running server to prove what every device can fetch now."}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.Flags().StringVar(&checkpoints, "checkpoints", "", "file with checkpoints kept elsewhere (a copy of checkpoints.log)")
 	cmd.Flags().StringVar(&key, "key", "", "verifier key, or a file with it: then each checkpoint must be signed by it")
+	cmd.Flags().BoolVar(&deep, "views", false, "fold the log anew and compare with the views of the data directory")
+	cmd.Flags().BoolVar(&files, "files", false, "ask the server for the evidence of every device's files")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		l, err := openToRead(cmd.Context(), data, true)
 		if errors.Is(err, domain.ErrDamaged) { // so badly that it does not even open
@@ -392,11 +396,94 @@ func (a *app) auditVerifyCmd() *cobra.Command {
 		if err == nil {
 			err = treeErr
 		}
-		if printErr := a.printValue(map[string]any{"verified": err == nil, "events": report.Events, "to": report.To, "leaves": tree.Leaves,
-			"chain": fmt.Sprintf("%x", report.Chain), "checkpoints": tree.Checkpoints, "findings": report.Findings, "broken": tree.Broken}); printErr != nil {
+		shown := map[string]any{}
+		if deep && err == nil {
+			err = a.verifyViews(cmd.Context(), l, filepath.Join(data, "views"), shown)
+		}
+		if files && err == nil {
+			err = a.verifyFiles(cmd.Context(), shown)
+		}
+		maps.Copy(shown, map[string]any{"verified": err == nil, "events": report.Events, "to": report.To, "leaves": tree.Leaves,
+			"chain": fmt.Sprintf("%x", report.Chain), "checkpoints": tree.Checkpoints, "findings": report.Findings, "broken": tree.Broken})
+		if printErr := a.printValue(shown); printErr != nil {
 			return printErr
 		}
 		return damaged(err)
 	}
 	return cmd
+}
+
+// verifyViews folds the log up to where the views of a server stand, and compares.
+func (a *app) verifyViews(ctx context.Context, log projections.Log, dir string, shown map[string]any) error {
+	live, err := views.DigestOf(ctx, dir)
+	if err != nil {
+		return err
+	}
+	fresh, err := os.MkdirTemp("", "ledgerline-verify-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	store, err := foldUntil(ctx, log, live.Position, fresh)
+	if err != nil {
+		return err
+	}
+	if err := store.Close(); err != nil {
+		return err
+	}
+	rebuilt, err := views.DigestOf(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	if live.Fingerprint != rebuilt.Fingerprint {
+		return usageError("the views of %s were made by another release of this program: nothing to compare", dir)
+	}
+	shown["view_rows"] = live.Rows
+	if differing := live.Differing(rebuilt); len(differing) > 0 {
+		shown["views_differing"] = differing
+		return exitError{exitDamaged, fmt.Errorf("the views are not what the log folds to at position %s: %s differ; stop the server and delete %s, they are made anew", live.Position, strings.Join(differing, ", "), dir)}
+	}
+	return nil
+}
+
+// verifyFiles asks the server for the evidence of what every device can fetch now.
+func (a *app) verifyFiles(ctx context.Context, shown map[string]any) error {
+	devices, err := a.list(ctx, "/devices", url.Values{}, 0)
+	if err != nil {
+		return err
+	}
+	bytes, rendered := map[string]int{}, map[string]int{}
+	var wrong []string
+	for _, d := range devices {
+		id := fmt.Sprint(d["id"])
+		ans, err := a.call(ctx, http.MethodGet, "/devices/"+url.PathEscape(id)+"/evidence", nil, nil)
+		var p problem
+		if errors.As(err, &p) && p.Status == http.StatusNotFound {
+			continue // it has no files yet
+		}
+		if err != nil {
+			return err
+		}
+		var e struct {
+			Files []struct{ Path, Bytes, Rendered string }
+		}
+		if err := json.Unmarshal(ans.body, &e); err != nil {
+			return fmt.Errorf("read the server's answer: %w", err)
+		}
+		for _, f := range e.Files {
+			kept, _, _ := strings.Cut(f.Bytes, ":")
+			again, _, _ := strings.Cut(f.Rendered, ":")
+			bytes[kept]++
+			rendered[again]++
+			if kept == "changed" || kept == "missing" {
+				wrong = append(wrong, fmt.Sprintf("%s of %s: bytes %s", f.Path, id, f.Bytes))
+			}
+		}
+	}
+	shown["devices"], shown["file_bytes"], shown["files_rendered"] = len(devices), bytes, rendered
+	if len(wrong) > 0 {
+		shown["files_wrong"] = wrong
+		return exitError{exitDamaged, fmt.Errorf("%d files are not what was recorded: %s", len(wrong), wrong[0])}
+	}
+	return nil
 }

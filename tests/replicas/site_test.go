@@ -3,21 +3,14 @@
 package replicas
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"ledgerline/adapters/eventstoredb"
 	"ledgerline/domain"
@@ -225,47 +218,4 @@ func (s *site) stop() {
 	if code := s.events.Stop(s.t); code != 0 {
 		s.t.Errorf("event store: exit status %d", code)
 	}
-}
-
-// views is a hash of everything in the views of a data directory nobody uses, and how many rows that was.
-func views(t testing.TB, dir string) (sum [32]byte, rows int, mark string) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "views", "views-*.db"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("views in %s: %v, %v", dir, files, err)
-	}
-	conn, err := sqlite.OpenConn(files[0], sqlite.OpenReadOnly)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	var tables []string
-	err = sqlitex.Execute(conn, `SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'meta' AND name NOT LIKE 'sqlite_%' ORDER BY name`,
-		&sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error { tables = append(tables, row.ColumnText(0)); return nil }})
-	if err != nil || len(tables) < 8 {
-		t.Fatalf("tables %v, %v", tables, err)
-	}
-	h := sha256.New()
-	for _, table := range tables {
-		var all []string
-		err := sqlitex.Execute(conn, `SELECT * FROM `+table, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
-			var b bytes.Buffer
-			for c := range row.ColumnCount() {
-				fmt.Fprintf(&b, "%d:%q|", row.ColumnType(c), row.ColumnText(c))
-			}
-			all = append(all, b.String())
-			return nil
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(all)
-		rows += len(all)
-		fmt.Fprintf(h, "%s %q\n", table, all)
-	}
-	err = sqlitex.Execute(conn, `SELECT position FROM meta`, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error { mark = row.ColumnText(0); return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return [32]byte(h.Sum(nil)), rows, mark
 }
