@@ -55,6 +55,9 @@ func TestContractOnARealServer(t *testing.T) {
 			return contract.LogUnderTest{Log: connect(t), Reopen: func(t *testing.T) commands.Log { return connect(t) }, Shared: true}
 		})
 	})
+	t.Run("Leases", func(t *testing.T) {
+		contract.Leases(t, func(t *testing.T) commands.Leases { return connect(t) })
+	})
 	t.Run("ReactorStore", func(t *testing.T) {
 		contract.ReactorStore(t, func(t *testing.T) contract.ReactorUnderTest {
 			return contract.ReactorUnderTest{Store: connect(t), Reopen: func(t *testing.T) commands.ReactorStore { return connect(t) }}
