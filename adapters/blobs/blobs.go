@@ -88,6 +88,8 @@ type store interface {
 	// erase removes the bytes and leaves that there were some; no macs means all of the subject.
 	erase(ctx context.Context, subject domain.Subject, macs []string) error
 	stats(ctx context.Context) (Stats, error)
+	// each visits every row, erased ones too, in no order; visit must not write to the same blobs.
+	each(ctx context.Context, visit func(blob) error) error
 }
 
 // blob is one row.
@@ -97,7 +99,7 @@ type blob struct {
 	keyID   string
 	size    int // bytes before compression
 	nonce   []byte
-	sealed  []byte
+	sealed  []byte // nil once erased, as nonce is
 }
 
 // Blobs implements commands.Blobs over one file. Safe for concurrent use. Whoever opens it closes it.
@@ -204,9 +206,17 @@ func (p *packer) put(ctx context.Context, subject domain.Subject, mac string, da
 func (b *Blobs) insert(ctx context.Context, row blob) error {
 	return b.submit(ctx, &job{weight: len(row.sealed), do: func(conn *sqlite.Conn) error {
 		return sqlitex.Execute(conn, insertBlob, &sqlitex.ExecOptions{
-			Args: []any{string(row.subject), row.mac, row.keyID, row.size, row.nonce, row.sealed},
+			Args: []any{string(row.subject), row.mac, row.keyID, row.size, orNull(row.nonce), orNull(row.sealed)},
 		})
 	}})
+}
+
+// orNull is b, and NULL for none.
+func orNull(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
 }
 
 func checkKey(subject domain.Subject, mac string) error {

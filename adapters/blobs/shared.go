@@ -120,6 +120,16 @@ func (b *Shared) erase(ctx context.Context, subject domain.Subject, macs []strin
 	return err
 }
 
+func (b *Shared) each(ctx context.Context, visit func(blob) error) error {
+	rows, err := b.pool.Query(ctx, `SELECT subject, mac, key_id, size, nonce, ciphertext FROM ledgerline_blobs`)
+	if err != nil {
+		return err
+	}
+	var row blob
+	_, err = pgx.ForEachRow(rows, []any{&row.subject, &row.mac, &row.keyID, &row.size, &row.nonce, &row.sealed}, func() error { return visit(row) })
+	return err
+}
+
 func (b *Shared) stats(ctx context.Context) (s Stats, err error) {
 	err = b.pool.QueryRow(ctx, `SELECT count(ciphertext), count(*) - count(ciphertext), coalesce(sum(size) FILTER (WHERE ciphertext IS NOT NULL), 0)::bigint,
 		coalesce(sum(length(ciphertext)), 0)::bigint FROM ledgerline_blobs`).Scan(&s.Blobs, &s.Erased, &s.ClearBytes, &s.StoredBytes)

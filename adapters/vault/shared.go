@@ -31,6 +31,9 @@ CREATE TABLE ledgerline_vault_wrapped (
 INSERT INTO ledgerline_vault_meta VALUES ('format', '1');
 `
 
+const sharedRows = `SELECT k.subject, coalesce(k.key_id, ''), k.destroyed_at IS NOT NULL, w.bytes
+	FROM ledgerline_vault_keys k LEFT JOIN ledgerline_vault_wrapped w USING (subject)`
+
 // sharedLock serialises the making of the tables and the first naming of the master key.
 const sharedLock = 0x6c6c7661756c74 // "llvault"
 
@@ -159,9 +162,7 @@ func (v *Shared) readKey(ctx context.Context, by column, value string) (*key, er
 
 func (v *Shared) row(ctx context.Context, by column, value string) (row, error) {
 	r := row{exists: true}
-	err := v.pool.QueryRow(ctx, `SELECT k.subject, coalesce(k.key_id, ''), k.destroyed_at IS NOT NULL, w.bytes
-		FROM ledgerline_vault_keys k LEFT JOIN ledgerline_vault_wrapped w USING (subject) WHERE k.`+string(by)+` = $1`, value).
-		Scan(&r.subject, &r.keyID, &r.destroyed, &r.wrapped)
+	err := v.pool.QueryRow(ctx, sharedRows+` WHERE k.`+string(by)+` = $1`, value).Scan(&r.subject, &r.keyID, &r.destroyed, &r.wrapped)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row{}, nil
 	}
@@ -184,6 +185,35 @@ func (v *Shared) insert(ctx context.Context, k *key) (found row, err error) {
 	}
 	return v.row(ctx, bySubject, string(k.subject))
 }
+
+func (v *Shared) each(ctx context.Context, visit func(row) error) error {
+	rows, err := v.pool.Query(ctx, sharedRows)
+	if err != nil {
+		return err
+	}
+	r := row{exists: true}
+	_, err = pgx.ForEachRow(rows, []any{&r.subject, &r.keyID, &r.destroyed, &r.wrapped}, func() error { return visit(r) })
+	return err
+}
+
+func (v *Shared) adopt(ctx context.Context, subject domain.Subject, id string, k *key) error {
+	if k != nil {
+		_, err := v.insert(ctx, k)
+		return err
+	}
+	if err := v.destroy(ctx, subject, func() {}); err != nil || id == "" {
+		return err
+	}
+	_, err := v.pool.Exec(ctx, `UPDATE ledgerline_vault_keys SET key_id = $2 WHERE subject = $1`, string(subject), id)
+	return err
+}
+
+func (v *Shared) rename(ctx context.Context, id string) error {
+	_, err := v.pool.Exec(ctx, `UPDATE ledgerline_vault_meta SET value = $2 WHERE name = $1`, metaID, id)
+	return err
+}
+
+func (v *Shared) unwrapper() *master { return v.master }
 
 func (v *Shared) destroy(ctx context.Context, subject domain.Subject, forget func()) error {
 	defer forget()

@@ -101,6 +101,15 @@ type store interface {
 	readKey(ctx context.Context, by column, value string) (*key, error)
 	// insert keeps k unless its subject has a row already, and answers the row that was there.
 	insert(ctx context.Context, k *key) (found row, err error)
+	// each visits every row, in no order; visit must not write to the same vault.
+	each(ctx context.Context, visit func(row) error) error
+	// adopt keeps k, or a tombstone of the key with this id ("": there never was one) if k is nil, unless a
+	// tombstone stands there.
+	adopt(ctx context.Context, subject domain.Subject, id string, k *key) error
+	// rename gives the vault another id.
+	rename(ctx context.Context, id string) error
+	// unwrapper is the master key of now.
+	unwrapper() *master
 	// destroy leaves a tombstone and calls forget once that is durable, also when ctx has ended meanwhile.
 	destroy(ctx context.Context, subject domain.Subject, forget func()) error
 }

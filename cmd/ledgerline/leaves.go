@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash"
 
 	"ledgerline/domain"
 	"ledgerline/projections"
@@ -13,25 +14,30 @@ import (
 type leaves struct {
 	events int
 	digest [32]byte // SHA-256 over the leaf hashes in order
-	end    domain.Position
+	hash   hash.Hash
+}
+
+func newLeaves() *leaves { return &leaves{hash: sha256.New()} }
+
+func (l *leaves) add(r domain.Recorded) {
+	leaf := domain.LeafHash(r)
+	l.hash.Write(leaf[:])
+	l.events++
+}
+
+func (l *leaves) sum() *leaves {
+	l.hash.Sum(l.digest[:0])
+	return l
 }
 
 // leavesOf reads a whole log. Bookkeeping is no history and leaves no leaf.
-func leavesOf(ctx context.Context, log projections.Log) (leaves, error) {
-	var l leaves
-	h := sha256.New()
-	for r, err := range log.ReadAll(ctx, domain.Position{}) {
+func leavesOf(ctx context.Context, log projections.Log) (*leaves, error) {
+	l := newLeaves()
+	for r, err := range history(log.ReadAll(ctx, domain.Position{})) {
 		if err != nil {
-			return l, fmt.Errorf("read the log: %w", err)
+			return nil, fmt.Errorf("read the log: %w", err)
 		}
-		l.end = r.Position
-		if r.Stream.Internal() {
-			continue
-		}
-		leaf := domain.LeafHash(r)
-		h.Write(leaf[:])
-		l.events++
+		l.add(r)
 	}
-	h.Sum(l.digest[:0])
-	return l, nil
+	return l.sum(), nil
 }
