@@ -1,9 +1,13 @@
 package proof_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
@@ -12,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -355,4 +361,101 @@ func FuzzParseCheckpoint(f *testing.F) {
 			t.Fatalf("%q reads as %+v, then %+v (%v)", text, c, again, err)
 		}
 	})
+}
+
+func TestAnArchiveIsWhatItsCheckpointCovers(t *testing.T) {
+	s, v := signer(t, 'a')
+	_, other := signer(t, 'b')
+	all := events(60)
+	all[3].Data, all[6].Data, all[7].Metadata = []byte("\x00no json"), []byte("{\n}"), nil
+	against := signed(t, s, all[:50])
+	for from := range uint64(55) {
+		var file bytes.Buffer
+		made, err := proof.Export(t.Context(), all, domain.At(from), against, &file)
+		if from >= 49 { // 50 is bookkeeping: 49 is the last leaf below the checkpoint
+			if !errors.Is(err, proof.ErrNotInLog) {
+				t.Fatalf("after %d: %v", from, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read history
+		again, err := proof.ReadArchive(bytes.NewReader(file.Bytes()), v, func(r domain.Recorded) error { read = append(read, r); return nil })
+		if err != nil || again != made {
+			t.Fatalf("after %d: %v, reads as %+v, written as %+v", from, err, again, made)
+		}
+		var want history
+		for _, r := range all[from:50] {
+			if proof.IsLeaf(r) {
+				want = append(want, r)
+			}
+		}
+		if diff := cmp.Diff(want, read, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("after %d:\n%s", from, diff)
+		}
+	}
+	var file bytes.Buffer
+	if _, err := proof.Export(t.Context(), all, domain.At(9), against, &file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proof.ReadArchive(bytes.NewReader(file.Bytes()), other, nil); !errors.Is(err, proof.ErrBadCheckpoint) {
+		t.Errorf("with another key: %v", err)
+	}
+	for name, change := range map[string]func(lines []string) []string{
+		"a changed": func(l []string) []string { l[4] = strings.Replace(l[4], `"n":`, `"m":`, 1); return l },
+		"a dropped": func(l []string) []string { return append(l[:4:4], l[5:]...) },
+		"a doubled": func(l []string) []string { return append(l[:4:4], l[3:]...) },
+		"a swapped": func(l []string) []string { l[4], l[5] = l[5], l[4]; return l },
+		"no last":   func(l []string) []string { return l[:len(l)-1] },
+		"a torn":    func(l []string) []string { l[4] = l[4][:10]; return l },
+	} {
+		forged := repack(t, file.Bytes(), change)
+		if _, err := proof.ReadArchive(bytes.NewReader(forged), v, nil); !errors.Is(err, proof.ErrBadArchive) {
+			t.Errorf("with %s line: %v", name, err)
+		}
+	}
+	for cut := range file.Len() {
+		if _, err := proof.ReadArchive(bytes.NewReader(file.Bytes()[:cut]), v, nil); err == nil {
+			t.Fatalf("cut at %d of %d it is whole", cut, file.Len())
+		}
+	}
+}
+
+// repack writes an archive anew with other lines of events.
+func repack(t *testing.T, archive []byte, change func([]string) []string) []byte {
+	t.Helper()
+	in, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	from, to := tar.NewReader(in), tar.NewWriter(zip)
+	for {
+		h, err := from.Next()
+		if err == io.EOF {
+			break
+		}
+		b, err2 := io.ReadAll(from)
+		if err := errors.Join(err, err2); err != nil {
+			t.Fatal(err)
+		}
+		if h.Name == "events.ndjson" {
+			b = []byte(strings.Join(change(strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")), "\n") + "\n")
+		}
+		h.Size = int64(len(b))
+		_, err = to.Write(nil)
+		if err := errors.Join(err, to.WriteHeader(h)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := to.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(to.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
 }

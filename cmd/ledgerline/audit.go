@@ -28,7 +28,7 @@ import (
 // auditCmd reads the history.
 func (a *app) auditCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Read the history and prove it"}
-	cmd.AddCommand(a.auditTimelineCmd(), a.auditReplayCmd(), a.auditStateCmd(), a.auditVerifyCmd(), a.auditDiffCmd(), a.auditEvidenceCmd(), a.auditDevicesCmd(), a.auditCheckpointCmd(), a.auditProveCmd(), a.auditCheckCmd())
+	cmd.AddCommand(a.auditTimelineCmd(), a.auditReplayCmd(), a.auditStateCmd(), a.auditVerifyCmd(), a.auditDiffCmd(), a.auditEvidenceCmd(), a.auditDevicesCmd(), a.auditCheckpointCmd(), a.auditProveCmd(), a.auditCheckCmd(), a.auditExportCmd(), a.auditOpenCmd())
 	return cmd
 }
 

@@ -154,7 +154,7 @@ func rewritten(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, proof.ErrRewritten) || errors.Is(err, proof.ErrNotProven) || errors.Is(err, proof.ErrBadCheckpoint) {
+	if errors.Is(err, proof.ErrRewritten) || errors.Is(err, proof.ErrNotProven) || errors.Is(err, proof.ErrBadCheckpoint) || errors.Is(err, proof.ErrBadArchive) {
 		return exitError{exitDamaged, err}
 	}
 	return damaged(err)
