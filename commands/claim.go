@@ -25,6 +25,10 @@ func (s *Service) take(ctx context.Context, kind, value string, holder domain.St
 // orphaned tells whether a holder never came to be what it claimed for: its stream does not exist, or
 // shows another value.
 func (s *Service) orphaned(ctx context.Context, kind, hash string, holder domain.StreamID) bool {
+	if kind == claimExtension {
+		l, _, err := load[domain.Line](ctx, s.Log, holder)
+		return err == nil && (l.Live() != nil || l.ExtensionHash != hash)
+	}
 	t, _, err := load[domain.Tenant](ctx, s.Log, holder)
 	if err != nil {
 		return false
@@ -47,6 +51,8 @@ const (
 	claimDomain = "domain"
 	claimKey    = "provisioning_key"
 	claimMAC    = "mac"
+	// claimExtension is of "<tenant>/<digits>".
+	claimExtension = "extension"
 )
 
 // release ends holder's claim of a value found by its hash.

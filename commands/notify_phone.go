@@ -70,11 +70,11 @@ func (s *Service) notify(ctx context.Context, d domain.Device) ([]domain.DeviceS
 	case method.Event == "":
 		return not("phones of this family cannot be told to fetch")
 	}
-	stack, err := s.Settings(ctx, d)
+	running, err := s.runningAccounts(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	n := Notification{Device: d.ID, MAC: d.MAC, Event: method.Event, ContentType: method.ContentType, Body: method.Body, Accounts: accounts(stack.Merged())}
+	n := Notification{Device: d.ID, MAC: d.MAC, Event: method.Event, ContentType: method.ContentType, Body: method.Body, Accounts: running}
 	if d.Sync.Reboot && method.Reboot != "" {
 		n.Event = method.Reboot
 	}

@@ -227,6 +227,8 @@ type Recognizer interface {
 type Candidates interface {
 	// LinesOfUser lists the user's lines in creation order, removed ones too, each with the devices that carry it.
 	LinesOfUser(ctx context.Context, at domain.Position, user domain.UserID) ([]domain.LineCandidate, error)
+	// LinesByUsername lists the tenant's live lines with that SIP user name, by id.
+	LinesByUsername(ctx context.Context, at domain.Position, tenant domain.TenantID, username string) ([]domain.LineID, error)
 	// DevicesOfLine lists the live devices that carry the line.
 	DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error)
 	// DevicesEverOfLine lists the lives of devices, ended ones too, that carry the line or once did.
@@ -302,6 +304,8 @@ type Sightings interface {
 type Whereabouts interface {
 	// Where are the latest sightings of the device, newest first; none when it has not been seen lately.
 	Where(ctx context.Context, device domain.DeviceID) ([]Sighting, error)
+	// At are the latest sightings at an address, newest first, those of strangers among them; at most 100.
+	At(ctx context.Context, ip string) ([]Sighting, error)
 }
 
 // Sighting is one request of a phone. Device is empty for an unknown identity.
@@ -340,7 +344,7 @@ type Notification struct {
 	Event       string
 	ContentType string
 	Body        string
-	// Accounts are the phone's SIP accounts by position, the first to be tried first.
+	// Accounts are the SIP accounts the phone may be registered with, the first to be tried first.
 	Accounts []SIPAccount
 	// Seen are the addresses the phone last asked from, newest first.
 	Seen []string

@@ -115,6 +115,14 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name: "release-extension",
+		On:   []string{"line.removed"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.ReleaseExtension(ctx, domain.LineID(r.Stream.ID()))
+		},
+	},
+	{
 		Name: "release-mac",
 		On:   []string{"device.deleted", "device.replaced"},
 		Key:  ofDevice,

@@ -105,6 +105,16 @@ var reactions = []reaction{
 		n := len(k.device(domain.DeviceID(phone)).Lines) + len(k.device(domain.DeviceID(spare)).Lines)
 		return want(n == 0, "the line is on %d devices", n)
 	}},
+	{"release-extension", "a line with a number to dial was removed", func(k *kit) {
+		k.line("l1", "acme", "anna")
+		_, _, err := k.SetProvisioningExtension(k.ctx, commands.SetProvisioningExtension{ID: "l1", Extension: "123456"})
+		k.ok(err)
+		_, err = k.RemoveLine(k.ctx, commands.RemoveLine{ID: "l1"})
+		k.ok(err)
+	}, "line.removed", func(k *kit) error {
+		n := k.count("claim-extension", "claim.released")
+		return want(n == 1, "its number was released %d times", n)
+	}},
 	{"release-mac", "a device was deleted", func(k *kit) {
 		id := k.assign(phone, "acme", "")
 		k.settle()

@@ -95,9 +95,15 @@ func (s *Service) render(ctx context.Context, d domain.Device, stack Stack, secr
 	if secret != "" {
 		base += "d/" + secret + "/"
 	}
+	guest := !d.Assigned()
+	if guest {
+		var autoprov bool
+		settings, autoprov = autoprovSettings(settings, d)
+		guest = !autoprov // it has an account, so its files are those of a phone that has one
+	}
 	r, err := s.Renderer.Render(ctx, Render{
 		Plugin: PluginRef{d.Plugin, d.Version()}, MAC: d.MAC, ID: d.ID, Model: d.Model, Fw: d.Firmware,
-		Settings: settings, BaseURL: base, Guest: !d.Assigned(),
+		Settings: settings, BaseURL: base, Guest: guest,
 	})
 	if err != nil {
 		return Revealed{}, fmt.Errorf("render %s: %w", d.ID, err)

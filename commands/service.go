@@ -65,6 +65,7 @@ type Service struct {
 	discovery discovery
 	epochs    epochs
 	resyncs   resyncs
+	dialling  dialling
 
 	operations Operations
 }
@@ -180,6 +181,8 @@ var rules = map[string]string{
 	"gte":              "must be at least %s",
 	"email":            "must be an e-mail address",
 	"fqdn":             "must be a domain name",
+	"ip":               "must be an IP address",
+	"numeric":          "must be digits",
 }
 
 // check applies the validator tags of a command's input.

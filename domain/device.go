@@ -200,10 +200,14 @@ type Device struct {
 	// MACPathClosed: the phone has used its secret path, so its MAC alone opens nothing (D24).
 	MACPathClosed bool
 	Sync          Sync
-	Exists        bool
-	Deleted       bool
-	MovedTo       TenantID
-	ReplacedBy    DeviceID
+	// PastHash and PastLines are what a reset took off: the phone may still ask below its old path, and be
+	// registered with its old accounts. Gone with the next assignment.
+	PastHash   string
+	PastLines  []LineID
+	Exists     bool
+	Deleted    bool
+	MovedTo    TenantID
+	ReplacedBy DeviceID
 }
 
 // Stream is where this life of the device is recorded.
@@ -223,6 +227,7 @@ func (d Device) Apply(e Event) Device {
 		d.TenantID, d.CategoryID, d.UserID, d.CodeID, d.Awaiting = e.TenantID, e.CategoryID, e.UserID, e.CodeID, false
 		if e.SecretHash != "" {
 			d.Secret, d.SecretHash, d.MACPathClosed = e.Secret, e.SecretHash, false
+			d.PastHash, d.PastLines = "", nil
 		}
 	case DeviceAwaitingLine:
 		d.Awaiting = true
@@ -241,6 +246,12 @@ func (d Device) Apply(e Event) Device {
 	case DeviceConfigured:
 		d.DeviceSpec = e.DeviceSpec
 	case DeviceReset:
+		if d.SecretHash != "" {
+			d.PastHash, d.PastLines = d.SecretHash, nil
+			for _, p := range d.Positions() {
+				d.PastLines = append(d.PastLines, d.Lines[p])
+			}
+		}
 		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
 		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
 		d.Config, d.Delivered, d.Sync = DeviceConfigRegenerated{}, nil, Sync{}

@@ -91,15 +91,24 @@ type LineSecretRotated struct {
 	Password Secret `json:"password"`
 }
 
+// LineProvisioningExtensionSet: whoever dials this number from a phone that nobody has configured gets the line on
+// that phone. Hash finds the line within its tenant, Extension is the sealed copy that can be shown again. Both
+// empty: the number was taken away.
+type LineProvisioningExtensionSet struct {
+	Extension     Secret `json:"extension,omitzero"`
+	ExtensionHash string `json:"extension_hash,omitempty"`
+}
+
 // LineRemoved: the account is gone; devices that carried it are regenerated without it.
 type LineRemoved struct{}
 
-func (LineDefined) EventType() string       { return "line.defined" }
-func (LineAmended) EventType() string       { return "line.amended" }
-func (LineSecretRotated) EventType() string { return "line.secret_rotated" }
-func (LineRemoved) EventType() string       { return "line.removed" }
+func (LineDefined) EventType() string                  { return "line.defined" }
+func (LineAmended) EventType() string                  { return "line.amended" }
+func (LineSecretRotated) EventType() string            { return "line.secret_rotated" }
+func (LineRemoved) EventType() string                  { return "line.removed" }
+func (LineProvisioningExtensionSet) EventType() string { return "line.provisioning_extension_set" }
 
-var lineEvents = []entry{of[LineDefined](), of[LineAmended](), of[LineSecretRotated](), of[LineRemoved]()}
+var lineEvents = []entry{of[LineDefined](), of[LineAmended](), of[LineSecretRotated](), of[LineRemoved](), of[LineProvisioningExtensionSet]()}
 
 // Line is what a line stream adds up to.
 type Line struct {
@@ -108,8 +117,11 @@ type Line struct {
 	UserID   UserID
 	LineSpec
 	Password Secret
-	Exists   bool
-	Removed  bool
+	// Extension is the number to dial on a new phone, ExtensionHash finds it; empty for none.
+	Extension     Secret
+	ExtensionHash string
+	Exists        bool
+	Removed       bool
 }
 
 // Stream is where the line's facts stand.
@@ -127,6 +139,8 @@ func (l Line) Apply(e Event) Line {
 		l.LineSpec = e.LineSpec
 	case LineSecretRotated:
 		l.Password = e.Password
+	case LineProvisioningExtensionSet:
+		l.Extension, l.ExtensionHash = e.Extension, e.ExtensionHash
 	case LineRemoved:
 		l.Removed = true
 	}
@@ -137,6 +151,8 @@ var (
 	ErrLineUnknown = errors.New("no such line")
 	ErrLineExists  = errors.New("line exists already")
 	ErrLineRemoved = errors.New("line was removed")
+	// ErrExtensionTaken: another line of the tenant has this number to dial.
+	ErrExtensionTaken = errors.New("provisioning extension belongs to another line")
 )
 
 // Live is nil for a line that can be used.
@@ -176,6 +192,14 @@ func (l Line) Rotate(password Secret) ([]Event, error) {
 		return nil, err
 	}
 	return []Event{LineSecretRotated{password}}, nil
+}
+
+// SetExtension replaces the number to dial on a new phone; a zero one takes it away.
+func (l Line) SetExtension(extension Secret, hash string) ([]Event, error) {
+	if err := l.Live(); err != nil || l.ExtensionHash == hash {
+		return nil, err
+	}
+	return []Event{LineProvisioningExtensionSet{extension, hash}}, nil
 }
 
 // Remove ends the line. Removing again is no news.

@@ -759,6 +759,20 @@ func LeafValue(text string) any {
 	return normalize(nil, v)
 }
 
+// WithoutSecrets is a copy without any secret leaf.
+func (s Settings) WithoutSecrets() Settings {
+	out := s.Clone()
+	for _, path := range s.Secrets() {
+		at := strings.Split(path, ".")
+		m := map[string]any(out)
+		for _, k := range at[:len(at)-1] {
+			m, _ = asObject(m[k])
+		}
+		delete(m, at[len(at)-1])
+	}
+	return out
+}
+
 // Redacted is a copy with every secret leaf replaced by "[redacted]", for those who may not read them.
 func (s Settings) Redacted() Settings {
 	out, _ := s.MapSecrets(func(string, any) (any, error) { return Redacted, nil })

@@ -274,6 +274,10 @@ var schema = []SettingDef{
 	flag("pnp_enabled", "look for a server by SIP multicast"),
 	flag("zero_touch_enabled", "ask the vendor's redirect service"),
 
+	text("autoprov_username", "SIP account of phones that nobody has configured, to dial a provisioning extension; {mac} or {id} in it stands for the phone's own"),
+	secret(text("autoprov_password", "password of that account")),
+	number("provisioning_extension_digits", 4, 12, "digits of provisioning extensions drawn from now on, 6 by default"),
+
 	flag("resync_enabled", "tell phones to fetch when a change makes their files anew; off by default"),
 	number("resync_per_minute", 1, 6000, "phones of a tenant told in a minute, 60 by default"),
 	{Path: "resync_from", Kind: KindClock, Doc: "beginning of the hours in which phones are told so, in their time zone; all day by default"},

@@ -51,6 +51,11 @@ func (c Candidates) LinesOfUser(ctx context.Context, at domain.Position, user do
 	return found, err
 }
 
+// LinesByUsername lists the tenant's live lines with that SIP user name, by id.
+func (c Candidates) LinesByUsername(ctx context.Context, at domain.Position, tenant domain.TenantID, username string) ([]domain.LineID, error) {
+	return texts[domain.LineID](ctx, c, at, "SELECT key FROM lines WHERE username = ? AND tenant_id = ? AND live = 1 ORDER BY key", username, string(tenant))
+}
+
 // DevicesOfLine lists the live devices that carry the line, by id.
 func (c Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
 	return texts[domain.DeviceID](ctx, c, at, "SELECT DISTINCT owner FROM device_lines WHERE line_id = ? ORDER BY owner", string(line))

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ var devices = func() *noun[domain.Device] {
 			if d.State.Sync.Waiting() && d.State.Live() == nil {
 				waits = d.State.TenantID
 			}
-			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Description), orNull(d.State.SecretHash), micros(d.AssignedAt), orNull(waits)}
+			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Description), orNull(cmp.Or(d.State.SecretHash, d.State.PastHash)), micros(d.AssignedAt), orNull(waits)}
 		},
 		"CREATE INDEX devices_base ON devices (base, life)",
 		"CREATE INDEX devices_mac ON devices (mac) WHERE mac IS NOT NULL",
@@ -142,7 +143,8 @@ func DevicesByMAC(ctx context.Context, q Querier, mac domain.MAC) ([]Device, err
 	return all(ctx, q, devices, deviceRow, "mac = ? AND live = 1 ORDER BY assigned_at DESC, key LIMIT 500", string(mac))
 }
 
-// DeviceBySecretHash finds the live device whose path secret hashes to hash.
+// DeviceBySecretHash finds the live device whose path secret hashes to hash; after a reset, and until the next
+// assignment, also by the secret it had.
 func DeviceBySecretHash(ctx context.Context, q Querier, hash string) (Device, bool, error) {
 	return one(ctx, q, devices, deviceRow, "secret_hash = ? AND live = 1", hash)
 }

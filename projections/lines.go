@@ -17,10 +17,13 @@ type Line struct {
 	State string `json:"state"` // live, removed
 	// Password is sealed and never shown.
 	Password domain.Secret `json:"-"`
+	// Extension is the sealed number to dial on a new phone, HasExtension tells whether there is one.
+	Extension    domain.Secret `json:"-"`
+	HasExtension bool          `json:"has_provisioning_extension"`
 	Head
 }
 
-var lines = newNoun("line", "lines", 1,
+var lines = newNoun("line", "lines", 2,
 	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "username TEXT", "auth_username TEXT",
 		"created_commit INTEGER NOT NULL", "created_prepare INTEGER NOT NULL", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Line]) []any {
@@ -29,11 +32,12 @@ var lines = newNoun("line", "lines", 1,
 			int64(d.Created.Commit), int64(d.Created.Prepare), int64(d.Head.Revision)}
 	},
 	"CREATE INDEX lines_tenant ON lines (tenant_id, key)",
+	"CREATE INDEX lines_username ON lines (username) WHERE username IS NOT NULL",
 	"CREATE INDEX lines_user ON lines (user_id) WHERE user_id IS NOT NULL")
 
 func lineRow(key string, d *Doc[domain.Line]) Line {
 	l := Line{ID: domain.LineID(key), TenantID: d.State.TenantID, UserID: d.State.UserID, LineSpec: d.State.LineSpec, State: StateLive,
-		Password: d.State.Password, Head: d.Head}
+		Password: d.State.Password, Extension: d.State.Extension, HasExtension: d.State.ExtensionHash != "", Head: d.Head}
 	if d.State.Removed {
 		l.State = StateRemoved
 	}

@@ -83,6 +83,7 @@ func (o *office) furnish(tenant string) {
 	do(s.DefineUser(ctx, commands.DefineUser{ID: domain.UserID(tenant + ".anna"), TenantID: id, DisplayName: "Anna of " + tenant, Email: "anna@" + tenant + ".example"}))
 	do(s.DefineLine(ctx, commands.DefineLine{ID: domain.LineID(tenant + ".line"), TenantID: id, UserID: domain.UserID(tenant + ".anna"), Number: "201", Username: tenant + "201",
 		Password: "canary-sip-password-" + tenant}))
+	do(s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: domain.LineID(tenant + ".line"), Extension: "864209"}))
 	device, _, err := s.DiscoverDevice(ctx, commands.DiscoverDevice{MAC: phones[tenant], Vendor: "Testphone", Model: "T1", Added: "operator"})
 	o.ok(err)
 	_, err = s.AssignDevice(ctx, commands.AssignDevice{ID: device, TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), UserID: domain.UserID(tenant + ".anna")})

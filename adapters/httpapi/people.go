@@ -71,6 +71,7 @@ type LineBody struct {
 func (a *api) people() {
 	a.users()
 	a.lines()
+	a.dialling()
 }
 
 func (a *api) users() {

@@ -155,11 +155,21 @@ func (s *Sightings) ByDevice(ctx context.Context, id domain.DeviceID) ([]Row, er
 // Where implements commands.Whereabouts.
 func (s *Sightings) Where(ctx context.Context, id domain.DeviceID) ([]commands.Sighting, error) {
 	rows, err := s.ByDevice(ctx, id)
+	return sightingsOf(rows), err
+}
+
+// At implements commands.Whereabouts.
+func (s *Sightings) At(ctx context.Context, ip string) ([]commands.Sighting, error) {
+	rows, err := s.ByIP(ctx, ip, 100)
+	return sightingsOf(rows), err
+}
+
+func sightingsOf(rows []Row) []commands.Sighting {
 	out := make([]commands.Sighting, len(rows))
 	for i, r := range rows {
 		out[i] = commands.Sighting{Device: r.Device, MAC: r.MAC, IP: r.IP, UserAgent: r.UserAgent, Transport: r.Transport, Path: r.Via, At: r.LastAt}
 	}
-	return out, err
+	return out
 }
 
 // ByMAC lists what was seen of an address, also as a stranger, latest first.

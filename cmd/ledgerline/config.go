@@ -51,6 +51,8 @@ type Config struct {
 	SIPRoots         string        `key:"sip-roots" usage:"PEM file of roots that SIP servers over TLS are verified with; default the system's"`
 	AMI              string        `key:"ami" usage:"Asterisk manager through which phones are told to fetch: HOST:PORT, or tls://HOST:PORT; default by SIP"`
 	AMICredentials   string        `key:"ami-credentials-file" usage:"file with user:password for ami"`
+	FastAGI          string        `key:"fastagi" usage:"listener for the dial plans of Asterisk and FreeSWITCH (dialled codes)"`
+	FastAGINetworks  []string      `key:"fastagi-networks" default:"127.0.0.0/8,::1/128" usage:"networks of the switches that may ask fastagi"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`
@@ -257,7 +259,7 @@ func (c *Config) check() error {
 	if c.ReactorFrom != "" && c.ReactorFrom != "head" && c.ReactorFrom != "start" {
 		bad("reactor-from must be head or start")
 	}
-	for _, list := range [][]string{c.TrustedNetworks, c.TrustedProxies} {
+	for _, list := range [][]string{c.TrustedNetworks, c.TrustedProxies, c.FastAGINetworks} {
 		if _, err := prefixes(list); err != nil {
 			errs = append(errs, err)
 		}

@@ -439,7 +439,10 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
 			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}
 	case "line":
-		return []*cobra.Command{post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"})}
+		return []*cobra.Command{post("set-extension", "Give it a number to dial on a new phone; drawn without --extension", "/provisioning-extension", field{"extension", "text", "4 to 12 digits"}),
+			a.action("show-extension ID", "Show its number to dial on a new phone", http.MethodGet, 1, nil, below("/provisioning-extension")),
+			a.action("drop-extension ID", "Take its number to dial away", http.MethodDelete, 1, nil, below("/provisioning-extension")),
+			post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"})}
 	case "device":
 		configure := &cobra.Command{Use: "configure ID", Short: "Set its own settings and layers; what the flags do not name stays", Args: cobra.ExactArgs(1)}
 		fields := []field{{"parents", "list", "layers between the category's and its own settings"}, {"settings", "settings", "JSON file with settings"}, {"description", "text", "what it is"}}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"ledgerline/adapters/fastagi"
 	"ledgerline/adapters/httpapi"
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/phonetftp"
@@ -68,8 +69,8 @@ func (a *app) logger(cfg Config) (zerolog.Logger, error) {
 
 // addresses are where a running server can be reached.
 type addresses struct {
-	admin, phones, phonesTLS, tftp, ops, esdb string
-	tokenFile                                 string // of an administrator's key made just now
+	admin, phones, phonesTLS, tftp, ops, esdb, fastagi string
+	tokenFile                                          string // of an administrator's key made just now
 }
 
 // serve runs the whole server until ctx ends. started, if not nil, is called once everything answers.
@@ -111,7 +112,7 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 	g.Go(func() error {
 		select {
 		case <-e.runner.Ready():
-			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).
+			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).Str("fastagi", at.fastagi).
 				Str("public_url", e.service.PublicURL).Str("version", version).Msg("ready")
 			if started != nil {
 				started(e, at)
@@ -140,8 +141,8 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 
 // listeners are the sockets, taken before anything else, so that a taken port is told at once.
 type listeners struct {
-	admin, phones, phonesTLS, ops, esdb net.Listener
-	tftp                                net.PacketConn
+	admin, phones, phonesTLS, ops, esdb, fastagi net.Listener
+	tftp                                         net.PacketConn
 }
 
 func listen(cfg *Config) (*listeners, error) {
@@ -161,6 +162,7 @@ func listen(cfg *Config) (*listeners, error) {
 	l.admin, l.phones = tcp("admin", cfg.Admin), tcp("phones", cfg.Phones)
 	l.phonesTLS, l.ops = tcp("phones-tls", cfg.PhonesTLS), tcp("ops", cfg.Ops)
 	l.esdb = tcp("esdb", cfg.ESDBListen)
+	l.fastagi = tcp("fastagi", cfg.FastAGI)
 	if cfg.TFTP != "" {
 		var err error
 		if l.tftp, err = net.ListenPacket("udp", cfg.TFTP); err != nil {
@@ -183,7 +185,7 @@ func listen(cfg *Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops, l.esdb} {
+	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops, l.esdb, l.fastagi} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -200,7 +202,7 @@ func (l *listeners) addresses() addresses {
 		}
 		return ln.Addr().String()
 	}
-	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops), esdb: text(l.esdb)}
+	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops), esdb: text(l.esdb), fastagi: text(l.fastagi)}
 	if l.tftp != nil {
 		at.tftp = l.tftp.LocalAddr().String()
 	}
@@ -249,6 +251,14 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 			return nil, err
 		}
 		servers = append(servers, func(ctx context.Context) error { return serveESDB(ctx, face, l.esdb) })
+	}
+	if l.fastagi != nil {
+		networks, err := prefixes(e.cfg.FastAGINetworks)
+		if err != nil {
+			return nil, err
+		}
+		plans := fastagi.New(fastagi.Options{Dialler: e.service, Networks: networks})
+		servers = append(servers, func(ctx context.Context) error { return plans.Serve(ctx, l.fastagi) })
 	}
 	if l.phonesTLS != nil {
 		certs, err := phonehttp.OpenCerts(phonehttp.CertPair{Cert: e.cfg.TLSCert, Key: e.cfg.TLSKey})

@@ -133,6 +133,19 @@ func (s *Sightings) Where(_ context.Context, device domain.DeviceID) (out []comm
 	return out, nil
 }
 
+// At implements commands.Whereabouts: a phone is where it was seen last.
+func (s *Sightings) At(_ context.Context, ip string) (out []commands.Sighting, err error) {
+	known := map[string]bool{}
+	for _, seen := range slices.Backward(s.All()) {
+		who := string(seen.Device) + "/" + string(seen.MAC)
+		if !known[who] && seen.IP == ip {
+			out = append(out, seen)
+		}
+		known[who] = true
+	}
+	return out, nil
+}
+
 // Notifier is a commands.Notifier that remembers what it was to tell whom. Every phone answers 200 through its proxy, or
 // as Answer says.
 type Notifier struct {

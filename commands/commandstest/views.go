@@ -186,6 +186,21 @@ func (c *Candidates) devices(ctx context.Context, at domain.Position, which func
 	return ids(c.w.live(which)), nil
 }
 
+// LinesByUsername implements commands.Candidates.
+func (c *Candidates) LinesByUsername(ctx context.Context, at domain.Position, tenant domain.TenantID, username string) (found []domain.LineID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for id, l := range c.w.lines {
+		if l.Live() == nil && l.TenantID == tenant && l.Username == username {
+			found = append(found, id)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
 // DevicesOfLine implements commands.Candidates.
 func (c *Candidates) DevicesOfLine(ctx context.Context, at domain.Position, line domain.LineID) ([]domain.DeviceID, error) {
 	return c.devices(ctx, at, func(d device) bool { return d.PositionOf(line) != 0 })
@@ -383,7 +398,7 @@ func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bo
 
 // BySecret implements commands.Shelf.
 func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bool, error) {
-	return s.look(ctx, func(d device) bool { return hash != "" && d.SecretHash == hash })
+	return s.look(ctx, func(d device) bool { return hash != "" && cmp.Or(d.SecretHash, d.PastHash) == hash })
 }
 
 // TenantByKey implements commands.Shelf.

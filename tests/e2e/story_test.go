@@ -34,8 +34,8 @@ func newSite(t *testing.T) *site {
 }
 
 // newSiteOn is newSite on a store: "ledger", the embedded one, or "esdb", over the EventStoreDB protocol in a
-// process of its own.
-func newSiteOn(t *testing.T, store string) *site {
+// process of its own. args are further arguments of the server.
+func newSiteOn(t *testing.T, store string, args ...string) *site {
 	t.Helper()
 	s := &site{password: "canary-first-password", ledger: t.TempDir()}
 	if store == "esdb" {
@@ -44,9 +44,9 @@ func newSiteOn(t *testing.T, store string) *site {
 			t.Fatal(err)
 		}
 		t.Cleanup(events.Kill)
-		s.Server = proc.Start(t, t.TempDir(), "--store", "esdb://"+events.ESDB+"?tls=false", "--master-key-file", proc.MasterKey(t))
+		s.Server = proc.Start(t, t.TempDir(), append(args, "--store", "esdb://"+events.ESDB+"?tls=false", "--master-key-file", proc.MasterKey(t))...)
 	} else {
-		s.Server = proc.Start(t, s.ledger)
+		s.Server = proc.Start(t, s.ledger, args...)
 	}
 	s.tenant = s.create(t, "/tenants", map[string]any{"name": "Acme", "domain": "acme.example"})
 	s.create(t, "/layers", map[string]any{"id": "acme.phones", "tenant_id": s.tenant,

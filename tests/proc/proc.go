@@ -60,6 +60,7 @@ type Server struct {
 	Dir                      string
 	Admin, Phones, TFTP, Ops string // addresses
 	ESDB                     string // of the EventStoreDB face, if it was asked for
+	FastAGI                  string // of the listener for dial plans, likewise
 	Ready                    time.Duration
 	cmd                      *exec.Cmd
 	exited                   chan struct{}
@@ -130,9 +131,9 @@ func (s *Server) read(r io.Reader, ready chan<- struct{}) {
 		s.log.Write(lines.Bytes())
 		s.log.WriteByte('\n')
 		s.mu.Unlock()
-		var line struct{ Message, Admin, Phones, Tftp, Ops, Esdb string }
+		var line struct{ Message, Admin, Phones, Tftp, Ops, Esdb, Fastagi string }
 		if !told && json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "ready" {
-			s.Admin, s.Phones, s.TFTP, s.Ops, s.ESDB = line.Admin, line.Phones, line.Tftp, line.Ops, line.Esdb
+			s.Admin, s.Phones, s.TFTP, s.Ops, s.ESDB, s.FastAGI = line.Admin, line.Phones, line.Tftp, line.Ops, line.Esdb, line.Fastagi
 			told = true
 			close(ready)
 		}
