@@ -270,7 +270,7 @@ func (a *api) reveal() {
 		if err != nil {
 			return nil, a.problemOf(ctx, err)
 		}
-		c := commands.CallerFrom(ctx)
+		c := a.caller(ctx)
 		c.Reason = in.Body.Reason
 		f, data, out, err := a.Service.RevealConfig(commands.WithCaller(ctx, c), commands.RevealConfig{ID: id, Path: in.Body.Path, At: at})
 		switch {
