@@ -140,7 +140,7 @@ func TestProxy(t *testing.T) {
 		return resp.StatusCode, resp.Body.Close()
 	}
 	proc.Eventually(t, "the proxy lets a phone through", func() bool {
-		status, err := ask(phone, "127.0.0.1:" + phones)
+		status, err := ask(phone, "127.0.0.1:"+phones)
 		return err == nil && status == http.StatusOK
 	})
 	for i := range 2 {
@@ -153,7 +153,7 @@ func TestProxy(t *testing.T) {
 		down.Kill()
 		proc.Eventually(t, fmt.Sprintf("with replica %d down the other answers, ten times in a row", i), func() bool {
 			for range 10 {
-				status, err := ask(phone, "127.0.0.1:" + phones)
+				status, err := ask(phone, "127.0.0.1:"+phones)
 				resp, apiErr := http.Get("http://127.0.0.1:" + api + "/docs")
 				if apiErr == nil {
 					apiErr = resp.Body.Close()
@@ -172,7 +172,7 @@ func TestProxy(t *testing.T) {
 				t.Fatal(err)
 			}
 			proc.Eventually(t, "the proxy sees the first again", func() bool {
-				status, err := ask(phone, "127.0.0.1:" + phones)
+				status, err := ask(phone, "127.0.0.1:"+phones)
 				return err == nil && status == http.StatusOK
 			})
 		}

@@ -3,6 +3,7 @@ package replicas
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -10,11 +11,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"ledgerline/adapters/views"
+
+	"ledgerline/adapters/eventstoredb"
+	"ledgerline/domain"
 	"ledgerline/tests/load"
 	"ledgerline/tests/proc"
 )
@@ -282,4 +289,79 @@ func TestReplicasAgree(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNoCallerHangs: while the event store is killed and restarted, callers with contexts of their own come back
+// in time: none outlives its context by more than 100 ms beyond what a bystander with the same timer sees.
+func TestNoCallerHangs(t *testing.T) {
+	s := &site{t: t, store: t.TempDir(), addr: "127.0.0.1:0"}
+	s.startEvents()
+	t.Cleanup(s.killAll)
+	log, err := eventstoredb.Open(t.Context(), "esdb://"+s.addr+"?tls=false", eventstoredb.Credentials{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	const patience = 300 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	var late, seen atomic.Int64 // of callers and of bystanders, the worst, in ns
+	var calls, failed atomic.Int64
+	note := func(worst *atomic.Int64, end time.Time) {
+		for d, now := int64(time.Since(end)), worst.Load(); d > now && !worst.CompareAndSwap(now, d); now = worst.Load() {
+		}
+	}
+	var all sync.WaitGroup
+	for n := range 48 {
+		all.Go(func() {
+			stream := domain.Stream("notice", fmt.Sprint(n))
+			for i := 0; ctx.Err() == nil; i++ {
+				call, done := context.WithTimeout(ctx, patience)
+				end, _ := call.Deadline()
+				var err error
+				switch i % 3 {
+				case 0:
+					_, err = log.Append(call, stream, domain.Any, []domain.NewEvent{{ID: uuid.Must(uuid.NewV7()), Type: "probe.noted", Data: []byte("{}")}})
+				case 1:
+					_, err = log.Head(call)
+				default:
+					for _, err = range log.Read(call, stream, 0) {
+						if err != nil {
+							break
+						}
+					}
+				}
+				note(&late, end)
+				done()
+				calls.Add(1)
+				if err != nil && !errors.Is(err, domain.ErrNoStream) {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			call, done := context.WithTimeout(ctx, patience)
+			end, _ := call.Deadline()
+			<-call.Done()
+			note(&seen, end)
+			done()
+		}
+	})
+	for range 3 {
+		for before := calls.Load(); calls.Load() < before+200; {
+			<-time.After(5 * time.Millisecond)
+		}
+		s.events.Kill()
+		for before := failed.Load(); failed.Load() < before+96; {
+			<-time.After(5 * time.Millisecond)
+		}
+		s.startEvents()
+	}
+	cancel()
+	all.Wait()
+	t.Logf("%d calls, %d failed, the latest %s after its context, a bystander %s", calls.Load(), failed.Load(), time.Duration(late.Load()), time.Duration(seen.Load()))
+	if over := time.Duration(late.Load() - seen.Load()); over > 100*time.Millisecond {
+		t.Errorf("a caller came back %s after its context's end, a bystander sees that %s late", time.Duration(late.Load()), time.Duration(seen.Load()))
+	}
 }
