@@ -107,19 +107,30 @@ func (a *api) latest(ctx context.Context, device domain.StreamID, n int) ([]even
 	return p.Body.Items, nil
 }
 
-// Past are the parameters of a history.
+// Past are the parameters of the history of one thing.
 type Past struct {
 	ByID
+	Span
+}
+
+// Span are the parameters of a history: which part of it.
+type Span struct {
 	MinPosition string   `query:"min_position" doc:"wait until this position can be seen"`
 	AsOf        string   `query:"as_of" doc:"up to this time (RFC 3339) or position"`
+	From        string   `query:"from" doc:"after this time (RFC 3339) or position"`
 	Limit       int      `query:"limit" minimum:"1" maximum:"500" default:"100"`
 	Cursor      string   `query:"cursor" maxLength:"1000"`
 	Types       []string `query:"types" doc:"only events of these types"`
 	Newest      bool     `query:"newest" doc:"newest first"`
 }
 
-func (in Past) filter(ctx context.Context, a *api) (projections.TimelineFilter, projections.Page, error) {
+func (in Span) filter(ctx context.Context, a *api) (projections.TimelineFilter, projections.Page, error) {
 	f := projections.TimelineFilter{Types: in.Types, Newest: in.Newest}
+	from, _, err := a.position(ctx, in.From)
+	if err != nil {
+		return f, projections.Page{}, err
+	}
+	f.From = from
 	at, now, err := a.position(ctx, in.AsOf)
 	if !now {
 		f.Until = at
@@ -199,6 +210,23 @@ func (a *api) history() {
 		f.Tenant = domain.TenantID(in.ID)
 		return a.timeline(ctx, f, p)
 	})
+	read(a, op{"GET", "/audit/timeline", "timeline", "Everything that happened to anything that has a stream: gateways, plugins, jobs, …", auditors, 0}, func(ctx context.Context, in *struct {
+		Span
+		Subject domain.StreamID `query:"subject" required:"true" maxLength:"300" doc:"its stream: gateway-…, plugin-…, jobs-…, device-…"`
+	}) (*page[event], error) {
+		if !in.Subject.History() {
+			return nil, errNotFound
+		}
+		if err := a.reaches(ctx, a.Service, in.Subject); err != nil {
+			return nil, err
+		}
+		f, p, err := in.filter(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		f.Subject = in.Subject
+		return a.deviceTimeline(ctx, f, p)
+	})
 	a.events()
 	a.search()
 }
@@ -210,6 +238,7 @@ type feed struct {
 	Stream      domain.StreamID `query:"stream"`
 	Type        string          `query:"type" doc:"a type, or a prefix that ends in a dot: device."`
 	Tenant      domain.TenantID `query:"tenant"`
+	Actor       string          `query:"actor" maxLength:"200" doc:"who did it: apikey:…, phone:…, system:…"`
 	Accept      string          `header:"Accept" doc:"text/event-stream for a feed that goes on"`
 	LastEventID string          `header:"Last-Event-ID" doc:"position to go on after"`
 }
@@ -225,14 +254,14 @@ func (in feed) wanted(ctx context.Context) (func(domain.Recorded) bool, error) {
 			in.Type != "" && r.Type != in.Type && !(strings.HasSuffix(in.Type, ".") && strings.HasPrefix(r.Type, in.Type)) {
 			return false
 		}
-		if of == nil {
+		if of == nil && in.Actor == "" {
 			return true
 		}
 		m, err := r.Meta()
-		if err != nil {
+		if err != nil || in.Actor != "" && m.Actor != in.Actor {
 			return false
 		}
-		return slices.Contains(of, m.TenantID)
+		return of == nil || slices.Contains(of, m.TenantID)
 	}, nil
 }
 

@@ -162,6 +162,8 @@ func (o *office) request(token, operation string, at, of place, headers ...strin
 	switch operation {
 	case "PUT /devices/{id}/lines/{line}": // the position
 		filled = o.fill("/devices/{id}/lines/2", at, of)
+	case "GET /audit/timeline":
+		filled += "?subject=user-" + at.tenant() + ".anna"
 	case "GET /audit/devices":
 		filled += "?key=locale"
 	case "GET /devices/{id}/diff":

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,31 +35,145 @@ func (a *app) auditCmd() *cobra.Command {
 
 func (a *app) auditTimelineCmd() *cobra.Command {
 	var life int
-	cmd := &cobra.Command{Use: "timeline NOUN-ID", Short: "Everything that happened to a device, user, line, layer, category, code or tenant", Args: cobra.ExactArgs(1),
-		Long:    "The subject is a noun and an id (device-0015651a2b3c, code-…, tenant-…); a MAC address alone means the device.",
-		Example: "  ledgerline audit timeline 00:15:65:1a:2b:3c",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			kind, id, _ := strings.Cut(args[0], "-")
-			if mac, err := domain.ParseMAC(args[0]); err == nil {
-				kind, id = "device", string(mac)
+	var from, until, actor string
+	var types []string
+	var tree bool
+	cmd := &cobra.Command{Use: "timeline [NOUN-ID]", Short: "Everything that happened to something, or that somebody did", Args: cobra.MaximumNArgs(1),
+		Long: "The subject is a noun and an id (device-0015651a2b3c, code-…, tenant-…, gateway-…, plugin-…); a MAC address alone means the device.\nWithout a subject, --actor lists what somebody did. --tree puts every event below the one that caused it.",
+		Example: "  ledgerline audit timeline 00:15:65:1a:2b:3c --tree\n" +
+			"  ledgerline audit timeline --actor apikey:bootstrap --from 2026-03-03T00:00:00Z"}
+	f := cmd.Flags()
+	f.IntVar(&life, "life", 0, "of a device: 1 for its first life, 2 for the one after its first deletion …; default the present one")
+	f.StringVar(&from, "from", "", "after this time (RFC 3339) or position")
+	f.StringVar(&until, "until", "", "up to this time or position")
+	f.StringSliceVar(&types, "type", nil, "only events of these types")
+	f.StringVar(&actor, "actor", "", "only what this actor did: apikey:…, phone:…, system:…")
+	f.BoolVar(&tree, "tree", false, "every event below its cause")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var items []map[string]any
+		var err error
+		if len(args) == 0 {
+			if actor == "" {
+				return usageError("name a subject, or an --actor")
 			}
-			paths := map[string]string{"device": "/devices/", "user": "/users/", "line": "/lines/", "layer": "/layers/", "category": "/categories/", "code": "/codes/", "tenant": "/tenants/"}
-			path, ok := paths[kind]
-			if !ok || id == "" {
-				return usageError("%q is not a MAC address, nor a noun, a dash and an id", args[0])
-			}
+			items, err = a.doneBy(cmd.Context(), actor, from, until)
+		} else {
 			q := url.Values{}
-			if life > 0 && kind == "device" {
-				q.Set("life", strconv.Itoa(life))
+			for name, v := range map[string]string{"from": from, "as_of": until, "types": strings.Join(types, ",")} {
+				if v != "" {
+					q.Set(name, v)
+				}
 			}
-			items, err := a.list(cmd.Context(), path+url.PathEscape(id)+"/history", q, 0)
-			if err != nil {
-				return err
-			}
-			return a.printTimeline(items)
-		}}
-	cmd.Flags().IntVar(&life, "life", 0, "of a device: 1 for its first life, 2 for the one after its first deletion …; default the present one")
+			items, err = a.timelineOf(cmd.Context(), args[0], q, life)
+		}
+		if err != nil {
+			return err
+		}
+		items = slices.DeleteFunc(items, func(it map[string]any) bool {
+			meta, _ := it["metadata"].(map[string]any)
+			kind, _ := it["type"].(string)
+			return actor != "" && meta["actor"] != actor || len(types) > 0 && !slices.Contains(types, kind)
+		})
+		if tree && a.output == "table" {
+			return a.printTree(items)
+		}
+		return a.printTimeline(items)
+	}
 	return cmd
+}
+
+// timelineOf asks for everything that happened to a subject.
+func (a *app) timelineOf(ctx context.Context, subject string, q url.Values, life int) ([]map[string]any, error) {
+	kind, id, _ := strings.Cut(subject, "-")
+	if mac, err := domain.ParseMAC(subject); err == nil {
+		kind, id = "device", string(mac)
+	}
+	if id == "" {
+		return nil, usageError("%q is not a MAC address, nor a noun, a dash and an id", subject)
+	}
+	path, ok := map[string]string{"device": "/devices/", "user": "/users/", "line": "/lines/", "layer": "/layers/", "category": "/categories/", "code": "/codes/", "tenant": "/tenants/"}[kind]
+	if !ok {
+		q.Set("subject", subject)
+		return a.list(ctx, "/audit/timeline", q, 0)
+	}
+	if life > 0 && kind == "device" {
+		q.Set("life", strconv.Itoa(life))
+	}
+	return a.list(ctx, path+url.PathEscape(id)+"/history", q, 0)
+}
+
+// doneBy walks the feed for what an actor did. Times bound it by what the events themselves say.
+func (a *app) doneBy(ctx context.Context, actor, from, until string) ([]map[string]any, error) {
+	q := url.Values{"actor": {actor}}
+	var since, before time.Time
+	for _, b := range []struct {
+		text string
+		at   *time.Time
+	}{{from, &since}, {until, &before}} {
+		if t, err := time.Parse(time.RFC3339, b.text); err == nil {
+			*b.at = t
+		} else if b.text != "" {
+			p, err := domain.ParsePosition(b.text)
+			if err != nil {
+				return nil, usageError("%q is neither a time such as 2026-03-03T12:00:00Z nor a position", b.text)
+			}
+			if b.at == &since {
+				q.Set("after", p.String())
+			}
+		}
+	}
+	items, err := a.listBy(ctx, "/events", q, "after", 0)
+	if err != nil {
+		return nil, err
+	}
+	last, _ := domain.ParsePosition(until)
+	return slices.DeleteFunc(items, func(it map[string]any) bool {
+		meta, _ := it["metadata"].(map[string]any)
+		text, _ := meta["recorded_at"].(string)
+		at, err := time.Parse(time.RFC3339, text)
+		place, _ := it["position"].(string)
+		p, err2 := domain.ParsePosition(place)
+		return err != nil || err2 != nil || at.Before(since) || !before.IsZero() && at.After(before) || !last.IsZero() && last.Before(p)
+	}), nil
+}
+
+// printTree prints events in the order they were recorded, each below the one it was born of.
+func (a *app) printTree(items []map[string]any) error {
+	type node struct {
+		text     string
+		children []*node
+	}
+	var roots []*node
+	byID := map[string]*node{}
+	for _, it := range items {
+		meta, _ := it["metadata"].(map[string]any)
+		facts := summary(it["data"])
+		if reason, _ := meta["reason"].(string); reason != "" {
+			facts += " (" + reason + ")"
+		}
+		n := &node{text: fmt.Sprintf("%v  %v  %v  by %v  %s", it["position"], meta["recorded_at"], it["type"], meta["actor"], facts)}
+		cause, _ := meta["$causationId"].(string)
+		if parent := byID[cause]; parent != nil {
+			parent.children = append(parent.children, n)
+		} else {
+			roots = append(roots, n)
+		}
+		if id, _ := it["id"].(string); id != "" {
+			byID[id] = n
+		}
+	}
+	var err error
+	var show func(nodes []*node, indent string)
+	show = func(nodes []*node, indent string) {
+		for _, n := range nodes {
+			if err == nil {
+				_, err = fmt.Fprintln(a.out, indent+n.text)
+			}
+			show(n.children, indent+"  └ ")
+		}
+	}
+	show(roots, "")
+	return err
 }
 
 // openToRead opens the ledger of a data directory beside a server that may be running; unchecked leaves the

@@ -227,6 +227,11 @@ func exitCode(status int) int {
 
 // list fetches all pages of a list, or as many items as limit asks for (0: all).
 func (a *app) list(ctx context.Context, path string, query url.Values, limit int) ([]map[string]any, error) {
+	return a.listBy(ctx, path, query, "cursor", limit)
+}
+
+// listBy is list where the parameter that asks for the next page is named otherwise.
+func (a *app) listBy(ctx context.Context, path string, query url.Values, cursor string, limit int) ([]map[string]any, error) {
 	if query == nil {
 		query = url.Values{}
 	}
@@ -251,7 +256,7 @@ func (a *app) list(ctx context.Context, path string, query url.Values, limit int
 		if page.Next == "" {
 			return items, nil
 		}
-		query.Set("cursor", page.Next)
+		query.Set(cursor, page.Next)
 	}
 }
 
