@@ -7,7 +7,9 @@
 //	/t/<tenant-key>/<file>     tenant_key    also /<tenant-key>/<file>, as wazo prints it
 //	/d/<device-secret>/<file>  secret
 //	/c/<code>/<file>           code
-//	/<file>                    mac           with HTTP Basic whose user name is a code: code
+//	/<file>                    mac           with HTTP Basic or Digest whose user name is a code: code
+//
+//	/enter/<plugin>/<mac>      a page for the browser of a phone nobody has configured; with ?code= or a form: code
 //
 // Other first segments ("update", "init", …) and requests matched by function come from the caller as Mounts.
 //
@@ -18,7 +20,8 @@
 //     one that is told "later" keeps what it has.
 //   - Wrong codes. In a path they are the same 404, also when the guess budget is spent: a phone cannot type
 //     another one, and 429 would only tell a guesser that he is counted. With Basic they are one 401 with
-//     one challenge, because then phones ask their user to type again.
+//     one challenge, because then phones ask their user to type again. On the page at /enter they are that page
+//     again, with one sentence more: same bytes for every reason.
 //   - Answers have an exact Content-Length and are never chunked; ETag and Last-Modified come from the file,
 //     so the same file is the same bytes on every poll. HTTP/1 only: no phone speaks HTTP/2.
 //   - Delivered is called when a whole body has been handed to the network, or for 304 on the file's ETag

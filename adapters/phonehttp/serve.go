@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/icholy/digest"
 	"github.com/rs/zerolog"
 
 	"ledgerline/commands"
@@ -37,6 +38,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(out, http.StatusMethodNotAllowed)
 	case !ok || len(asked.URL.RawQuery) > maxQuery:
 		s.refuse(out, http.StatusNotFound)
+	case s.opt.Entry != nil && segments[0] == entrySegment:
+		s.enter(out, asked, client, segments)
 	default:
 		s.serveFile(out, asked, client, segments)
 	}
@@ -79,7 +82,7 @@ func (s *Server) serveFile(w *answer, r *http.Request, client Client, segments [
 	if key, ok := rootKey(segments); ok && c.via == "mac" {
 		tries = []claim{key, c}[:1+btoi(client.Trusted)] // by address alone there is nothing for others
 	}
-	if user, _, basic := r.BasicAuth(); basic && c.via == "mac" {
+	if user, named := userOf(r); named && c.via == "mac" {
 		if code, ok := s.opt.Files.CodeOfUser(user); ok {
 			tries = []claim{{via: "code", credential: code, file: c.file, route: c.route}}
 		}
@@ -99,6 +102,19 @@ func (s *Server) serveFile(w *answer, r *http.Request, client Client, segments [
 	}
 	s.refused(question(r, client, tries[len(tries)-1]), err)
 	s.fail(w, r, c.via == "mac", client, err)
+}
+
+// userOf is the user name of a request's credentials, Basic or Digest. A code stands for itself, so neither password nor
+// response is looked at.
+func userOf(r *http.Request) (string, bool) {
+	if user, _, ok := r.BasicAuth(); ok {
+		return user, true
+	}
+	c, err := digest.ParseCredentials(r.Header.Get("Authorization"))
+	if err != nil {
+		return "", false
+	}
+	return c.Username, true
 }
 
 func btoi(b bool) int {

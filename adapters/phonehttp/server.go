@@ -45,6 +45,7 @@ type Options struct {
 	Files     Files
 	Sightings commands.Sightings // notes who was refused; may be nil
 	Mounts    []Mount
+	Entry     commands.CodeEntry // pages at /enter on which phones ask for a code; nil for none
 
 	// TrustedNetworks: who may fetch by address alone, and in clear. nil means PrivateNetworks; empty means none.
 	TrustedNetworks []netip.Prefix
@@ -101,7 +102,7 @@ func New(opt Options) (*Server, error) {
 		switch {
 		case m.Handler == nil || m.Segment == "" && m.Match == nil:
 			return nil, fmt.Errorf("%w: a mount needs a handler, and a segment or a match", ErrBadOptions)
-		case m.Segment == "t" || m.Segment == "d" || m.Segment == "c" || strings.Contains(m.Segment, "/"):
+		case m.Segment == "t" || m.Segment == "d" || m.Segment == "c" || m.Segment == entrySegment || strings.Contains(m.Segment, "/"):
 			return nil, fmt.Errorf("%w: nothing can be mounted at %q", ErrBadOptions, m.Segment)
 		}
 	}

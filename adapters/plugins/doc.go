@@ -30,6 +30,8 @@
 // of blanks are dropped and blanks at line ends cut, so {{if}} and {{end}} may have lines of their own. The dot:
 //
 //	.MAC (.MAC.Upper .MAC.Colons) .ID .Name (model) .Accounts .Fw .FwLine .BaseURL (ends in "/") .Guest .Vendor .Stamp (twelve digits, new when settings are)
+//	.CodeEntry       in guest files the URL at which the phone's browser asks for a provisioning code, "" without one;
+//	                 in its pages .Action is where the form goes, .Refused tells of a refusal (see CodeEntry)
 //	.Language .Country .ToneCountry
 //	.Zone            nil without time zone; .Name .Country .Offset .Saving (seconds) .DST .Signed ("+5:30") .POSIX
 //	                 .StartDate .EndDate (.Month .Day .Hour .Minute; for phones that know dates only: a warning, and the setting dst_year)

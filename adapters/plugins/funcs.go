@@ -48,6 +48,14 @@ func compileTemplates(p *Package, texts map[string]string) (*templatePool, error
 			texts[whenName(row)] = row.When
 		}
 	}
+	if c := p.CodeEntry; c != nil {
+		for _, name := range []string{c.Ask, c.Done} {
+			if _, ok := texts[name]; !ok {
+				return nil, bad("code_entry: template %q is missing", name)
+			}
+		}
+		texts[entryWhen] = c.When
+	}
 	base := template.New("").Option("missingkey=error").Funcs((&run{}).funcs())
 	names := make([]string, 0, len(texts))
 	for name := range texts {

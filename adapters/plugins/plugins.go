@@ -69,6 +69,8 @@ type Manifest struct {
 	// Syncs are other ways by name, for models whose column sync of models.csv names one; an empty one ("none: {}") is
 	// for phones nobody can tell.
 	Syncs map[string]Sync `yaml:"syncs"`
+	// CodeEntry is how phones of the family ask for a provisioning code; nil for those without a browser.
+	CodeEntry *CodeEntry `yaml:"code_entry"`
 	// Repeated are the keys a file may hold more than once by design.
 	Repeated []string `yaml:"repeated"`
 	// Tables are vendor words by neutral ones, for the template functions table and pick.
@@ -404,6 +406,9 @@ func (p *Package) checkManifest() error {
 		}
 	}
 	if err := p.Sync.check(); err != nil {
+		return err
+	}
+	if err := p.CodeEntry.check(); err != nil {
 		return err
 	}
 	if p.FwLine != "" {

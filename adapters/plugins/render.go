@@ -161,9 +161,13 @@ type view struct {
 	BaseURL  string
 	Guest    bool
 	Vendor   string
-	Zone     *Zone // nil without a time zone
-	Language string
-	Country  string
+	// CodeEntry is the URL at which this phone asks its user for a code; "" for a phone that is configured or has no browser.
+	// Action and Refused are for the pages there: see CodeEntry of plugin.yaml.
+	CodeEntry, Action string
+	Refused           bool
+	Zone              *Zone // nil without a time zone
+	Language          string
+	Country           string
 	// ToneCountry is whose tones to play: tone_country, else the locale's, else the zone's country.
 	ToneCountry string
 	// Lines are all accounts of the model, from 1; those without a SIP line are not Used.
@@ -316,7 +320,7 @@ func newView(p *Package, r commands.Render, read map[asked]bool) (*view, error) 
 		v.setLines()
 		v.setKeys()
 	}
-	return v, nil
+	return v, v.setCodeEntry()
 }
 
 func unsealed(v any) error {

@@ -223,7 +223,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
-	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics})
+	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
 	}

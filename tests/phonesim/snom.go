@@ -24,6 +24,7 @@ var snom = behaviour{
 	expand: func(id identity, s string) string {
 		return strings.ReplaceAll(s, "{mac}", id.mac.Upper())
 	},
+	page: snomPage,
 }
 
 // snomDECT bases have their own form of User-Agent.

@@ -40,6 +40,8 @@ type behaviour struct {
 	interpret func(identity, Values) Parsed
 	// expand replaces the placeholders this vendor knows in URLs.
 	expand func(identity, string) string
+	// page is where the phone's browser asks for a code; nil for phones without one.
+	page func(Values) string
 }
 
 // identity is what a phone knows about itself.

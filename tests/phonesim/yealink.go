@@ -26,6 +26,7 @@ var yealink = behaviour{
 	expand: func(id identity, s string) string {
 		return strings.NewReplacer("$MAC", string(id.mac), "$mac", string(id.mac), "$PN", id.model).Replace(s)
 	},
+	page: yealinkPage,
 }
 
 // yealinkRelease is the software release, the second field of the version: 86 for 96.86.0.70.
