@@ -405,7 +405,7 @@ func (g *group) info() *persistent.SubscriptionInfo {
 		MessageTimeoutMilliseconds: number(int(c.Timeout.Milliseconds())), CheckPointAfterMilliseconds: number(int(c.CheckpointAfter.Milliseconds())),
 		MaxRetryCount: number(c.MaxRetries), LiveBufferSize: number(c.LiveBuffer), BufferSize: number(c.HistoryBuffer), ReadBatchSize: number(c.ReadBatch),
 		MinCheckPointCount: number(c.MinCheckpoint), MaxCheckPointCount: number(c.MaxCheckpoint), MaxSubscriberCount: number(c.MaxSubscribers),
-		RetryBufferCount: number(len(g.retry)), TotalInFlightMessages: number(len(g.out)), OutstandingMessagesCount: number(len(g.out)),
+		RetryBufferCount: number(len(g.retry)), TotalInFlightMessages: number(len(g.out)), OutstandingMessagesCount: number(len(g.out) + len(g.park)), // those on their way to the parked stream too
 		ParkedMessageCount: int64(max(g.parkedNext-max(g.replayed, g.parkedLow), 0)),
 	}
 	g.measured = g.total
