@@ -232,8 +232,8 @@ func (g *group) finish(m *message) {
 // looked takes an event from the reader; it waits for room first.
 func (g *group) looked(ctx context.Context, r domain.Recorded) error {
 	at := mark{r.Revision, r.Position}
-	wanted := !strings.HasPrefix(string(r.Stream), groupPrefix) || g.config.Stream == r.Stream
-	wanted = wanted && (g.match == nil || g.match(r))
+	own := g.config.Stream == "" && kept(r.Stream)
+	wanted := !own && (g.match == nil || g.match(r))
 	for {
 		g.mu.Lock()
 		if !wanted || len(g.ready) < g.config.HistoryBuffer && g.ahead < maxAhead {
@@ -248,8 +248,8 @@ func (g *group) looked(ctx context.Context, r domain.Recorded) error {
 	}
 	defer g.mu.Unlock()
 	g.known, g.anyKnown, g.level = at, true, false
-	if strings.HasPrefix(string(r.Stream), groupPrefix) && !wanted {
-		return nil // what groups write themselves must not make them write
+	if own {
+		return nil // what groups write must not make them write
 	}
 	if !wanted {
 		if last := len(g.slots) - 1; last >= 0 && g.slots[last].done {

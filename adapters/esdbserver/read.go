@@ -23,6 +23,9 @@ import (
 const (
 	firstStep = 32  // events looked at first when reading backwards
 	maxStep   = 512 // … and at most at once: the ledger's page
+
+	maxPattern  = 4096 // bytes
+	maxPrefixes = 1000
 )
 
 // forEver is the $tb of a stream that was deleted.
@@ -99,6 +102,8 @@ func filter(f *streams.ReadReq_Options_FilterOptions) (match func(domain.Recorde
 	switch {
 	case e == nil || (e.GetRegex() == "") == (len(e.GetPrefix()) == 0):
 		return nil, 0, fmt.Errorf("%w: a filter has either prefixes or a pattern", errBad)
+	case len(e.GetRegex()) > maxPattern || len(e.GetPrefix()) > maxPrefixes:
+		return nil, 0, fmt.Errorf("%w: a filter has at most %d bytes of pattern or %d prefixes", errBad, maxPattern, maxPrefixes)
 	case e.GetRegex() != "":
 		pattern, err := regexp.Compile(e.GetRegex())
 		if err != nil {
@@ -171,23 +176,28 @@ func (k *sink) notFound() error {
 	return k.out.Send(&streams.ReadResp{Content: &streams.ReadResp_StreamNotFound_{StreamNotFound: &streams.ReadResp_StreamNotFound{StreamIdentifier: wireName(k.a.stream)}}})
 }
 
-// target is the event a link ("revision@stream") points to, unless it is gone.
-func (s *service) target(ctx context.Context, link domain.Recorded) (domain.Recorded, bool, error) {
-	number, name, ok := strings.Cut(string(link.Data), "@")
+// parseLink reads "revision@stream".
+func parseLink(data []byte) (domain.StreamID, domain.Revision, bool) {
+	number, name, ok := strings.Cut(string(data), "@")
 	n, err := strconv.ParseInt(number, 10, 64)
-	if !ok || err != nil || n < 0 || name == "" {
+	return domain.StreamID(name), domain.Revision(n), ok && err == nil && n >= 0 && name != ""
+}
+
+// target is the event a link points to, unless it is gone.
+func (s *service) target(ctx context.Context, link domain.Recorded) (domain.Recorded, bool, error) {
+	stream, n, ok := parseLink(link.Data)
+	if !ok {
 		return domain.Recorded{}, false, nil
 	}
-	stream := domain.StreamID(name)
 	v, err := s.viewOf(ctx, stream)
-	if err != nil || v.tombstoned || domain.Revision(n) < v.low {
+	if err != nil || v.tombstoned || n < v.low {
 		return domain.Recorded{}, false, err
 	}
-	for r, err := range s.o.Log.Read(ctx, stream, domain.Revision(n)) {
+	for r, err := range s.o.Log.Read(ctx, stream, n) {
 		if errors.Is(err, domain.ErrNoStream) {
 			break
 		}
-		return r, err == nil && r.Revision == domain.Revision(n) && !s.aged(v, r), err
+		return r, err == nil && r.Revision == n && !s.aged(v, r), err
 	}
 	return domain.Recorded{}, false, nil
 }

@@ -58,6 +58,7 @@ type Config struct {
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`
 	ESDBListen       string        `key:"esdb-listen" usage:"listener that shows the ledger to EventStoreDB clients; without TLS a loopback address"`
 	ESDBWrite        bool          `key:"esdb-write" default:"false" usage:"let EventStoreDB clients append"`
+	ESDBAdvertise    string        `key:"esdb-advertise" usage:"host:port that discovering EventStoreDB clients are told; default the address they came to"`
 	ESDBUsersFile    string        `key:"esdb-users-file" usage:"users of esdb-listen, name:bcrypt a line; default esdb.users in the data directory, made on the first start with TLS"`
 	ESDBTLSCert      string        `key:"esdb-tls-cert" usage:"certificate chain for esdb-listen (PEM, reloaded when it changes)"`
 	ESDBTLSKey       string        `key:"esdb-tls-key" usage:"private key for esdb-listen (PEM, reloaded when it changes)"`

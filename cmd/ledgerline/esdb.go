@@ -25,11 +25,12 @@ import (
 // esdbFace says how the ledger is shown as an EventStoreDB server.
 type esdbFace struct {
 	data, users, cert, key string // users: empty for esdb.users in data
+	advertise              string // host:port; empty for the address clients came to
 	write                  bool
 }
 
 func (c Config) esdb() esdbFace {
-	return esdbFace{c.Data, c.ESDBUsersFile, c.ESDBTLSCert, c.ESDBTLSKey, c.ESDBWrite}
+	return esdbFace{data: c.Data, users: c.ESDBUsersFile, cert: c.ESDBTLSCert, key: c.ESDBTLSKey, advertise: c.ESDBAdvertise, write: c.ESDBWrite}
 }
 
 // Files of the EventStoreDB face in the data directory.
@@ -43,6 +44,9 @@ const firstUser = "auditor"
 
 // check refuses to show the log in clear text to other machines.
 func (f esdbFace) check(addr string) error {
+	if _, _, err := net.SplitHostPort(f.advertise); f.advertise != "" && err != nil {
+		return fmt.Errorf("esdb-advertise: %w", err)
+	}
 	if (f.cert == "") != (f.key == "") {
 		return errors.New("esdb-tls-cert and esdb-tls-key go together")
 	}
@@ -76,7 +80,7 @@ func serveESDB(ctx context.Context, server *esdbserver.Server, ln net.Listener) 
 
 // open makes the server over l.
 func (f esdbFace) open(ctx context.Context, l *ledger.Ledger) (*esdbserver.Server, error) {
-	o := esdbserver.Options{Log: l.Whole(), Write: f.write}
+	o := esdbserver.Options{Log: l.Whole(), Write: f.write, Advertise: f.advertise}
 	if f.cert != "" {
 		certs, err := phonehttp.OpenCerts(phonehttp.CertPair{Cert: f.cert, Key: f.key})
 		if err != nil {
@@ -148,6 +152,7 @@ func (a *app) esdbCmd() *cobra.Command {
 	flags.StringVar(&f.data, "data", "./data", "directory of the ledger; made if missing and --write is given")
 	flags.StringVar(&listen, "listen", "127.0.0.1:2113", "address to listen on; other than loopback needs TLS")
 	flags.BoolVar(&f.write, "write", false, "let clients append; what is recorded of phones and tenants can never be deleted by them")
+	flags.StringVar(&f.advertise, "advertise", "", "host:port that discovering clients are told; default the address they came to")
 	flags.StringVar(&f.users, "users-file", "", "file of users, name:bcrypt a line; default esdb.users in the data directory, made on the first start with TLS")
 	flags.StringVar(&f.cert, "tls-cert", "", "certificate chain (PEM, reloaded when it changes)")
 	flags.StringVar(&f.key, "tls-key", "", "private key (PEM, reloaded when it changes)")

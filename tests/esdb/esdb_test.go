@@ -6,6 +6,7 @@ package esdb
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type node struct {
 	ledger  *ledger.Ledger
 	dir     string
 	stop    func()
+	relayed atomic.Int32 // connections that came through relay
 }
 
 // up starts a node that takes writes; it ends with the test.

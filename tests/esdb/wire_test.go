@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -666,19 +667,76 @@ func TestNotOffered(t *testing.T) {
 	}
 }
 
-// TestGossip: a client that discovers its cluster finds the one member, at the address it came to.
+// TestGossip: a client that discovers its cluster finds the one member, at the address it came to or at the
+// one the server is told to name, whatever kind of node it prefers; and it finds it again after a restart.
 func TestGossip(t *testing.T) {
-	w := over(t, free())
-	c := client(t, fmt.Sprintf("esdb://%s,%s?tls=false", w.address, w.address))
-	if _, err := c.AppendToStream(w.ctx, "device-1", esdb.AppendToStreamOptions{}, one("a.b", "0")); err != nil {
-		t.Fatal(err)
+	for _, advertised := range []bool{false, true} {
+		o := free()
+		if advertised { // nobody listens there before
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Advertise = listener.Addr().String()
+			_ = listener.Close()
+		}
+		w := over(t, o)
+		if advertised {
+			w.relay(o.Advertise)
+		}
+		for i, conn := range []string{
+			"esdb://%[1]s,%[1]s?tls=false", "esdb+discover://%s?tls=false", "esdb+discover://%s?tls=false&nodePreference=leader",
+			"esdb+discover://%s?tls=false&nodePreference=follower", "esdb+discover://%s?tls=false&nodePreference=random",
+		} {
+			c := client(t, fmt.Sprintf(conn, w.address)+"&maxDiscoverAttempts=1000")
+			if _, err := c.AppendToStream(w.ctx, "device-1", esdb.AppendToStreamOptions{}, one("a.b", fmt.Sprint(i))); err != nil {
+				t.Fatal(conn, err)
+			}
+			v, err := c.GetServerVersion()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&esdb.ServerVersion{Major: 24, Minor: 10}, v); diff != "" {
+				t.Error(diff)
+			}
+			if i > 0 {
+				continue
+			}
+			w.stop()
+			w.start()
+			w.until(func() bool {
+				got, err := drain(c.ReadStream(w.ctx, "device-1", esdb.ReadStreamOptions{}, 1))
+				return err == nil && got == "0"
+			})
+		}
+		if w.relayed.Load() > 0 != advertised {
+			t.Errorf("advertised %v: %d connections came through", advertised, w.relayed.Load())
+		}
 	}
-	w.reads("device-1", "0")
-	v, err := c.GetServerVersion()
+}
+
+// relay passes connections at addr on to the node, as a port mapping does.
+func (w wire) relay(addr string) {
+	w.Helper()
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	if diff := cmp.Diff(&esdb.ServerVersion{Major: 24, Minor: 10}, v); diff != "" {
-		t.Error(diff)
-	}
+	w.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			w.relayed.Add(1)
+			out, err := net.Dial("tcp", w.address)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+			go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
+		}
+	}()
 }
