@@ -5,6 +5,7 @@ package rig
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -36,8 +37,9 @@ type Rig struct {
 	done    chan error
 }
 
-// Open opens the stores in dir and wires the parts; Start sets them going. Whoever opens it closes it.
-func Open(ctx context.Context, dir string) (_ *Rig, err error) {
+// Open opens the stores in dir and wires the parts, with the built-in plugins and those of further sources; Start sets
+// them going. Whoever opens it closes it.
+func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error) {
 	r := &Rig{}
 	defer func() {
 		if err != nil {
@@ -60,7 +62,7 @@ func Open(ctx context.Context, dir string) (_ *Rig, err error) {
 		return r, err
 	}
 	r.closers = append(r.closers, r.Views.Close)
-	set, err := plugins.Load(plugins.Builtin())
+	set, err := plugins.Load(append([]fs.FS{plugins.Builtin()}, sources...)...)
 	if err != nil {
 		return r, err
 	}
