@@ -92,6 +92,7 @@ func (s *site) open(dir string, sources ...fs.FS) {
 	s.ok(err)
 	r.Service.Now = func() time.Time { return time.Unix(s.now.Load(), 0) }
 	s.ok(r.Start(s.t.Context()))
+	<-r.Runner.Ready()
 	s.Rig = r
 }
 
