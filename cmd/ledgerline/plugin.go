@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -31,21 +32,28 @@ func (a *app) pluginCmd() *cobra.Command {
 			return a.printList(items, []string{"name", "version", "vendor", "models", "description"})
 		}}
 	var asked commands.Asked
+	var class string
 	match := &cobra.Command{Use: "match", Short: "Who asks like this?", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			set, err := loadPlugins(dir)
 			if err != nil {
 				return err
 			}
+			path, query, _ := strings.Cut(strings.TrimLeft(asked.Path, "/"), "?") // as it stands in a log
+			asked.Path, asked.Query = path, cmp.Or(asked.Query, query)
 			r, ok := set.Recognize(asked)
+			if class != "" {
+				r, ok = set.RecognizeDHCP(class, "")
+			}
 			if !ok {
 				return exitError{exitNotFound, fmt.Errorf("no plugin recognises this request")}
 			}
 			return a.printValue(map[string]any{"plugin": r.Plugin, "vendor": r.Vendor, "model": r.Model, "firmware": r.Fw, "mac": r.MAC, "file": r.File})
 		}}
-	match.Flags().StringVar(&asked.Path, "path", "", "path asked for, without a leading slash")
+	match.Flags().StringVar(&asked.Path, "path", "", "path asked for; a query may follow")
 	match.Flags().StringVar(&asked.Query, "query", "", "query string")
 	match.Flags().StringVar(&asked.UserAgent, "user-agent", "", "User-Agent header")
+	match.Flags().StringVar(&class, "dhcp-class", "", "vendor class of DHCP (option 60), instead of a request")
 	cmd.AddCommand(list, match, a.pluginRenderCmd(&dir))
 	return cmd
 }
