@@ -95,6 +95,20 @@ type Lease struct {
 	TTL    time.Duration `json:"ttl_ns"`
 }
 
+// Groups hands events to whichever replica has room, in no order, each at least once (D8). Implemented by
+// stores that several replicas share.
+type Groups interface {
+	// EnsureGroup makes the group unless there is one: over events of these types recorded after a position; the
+	// event at that position may come too.
+	EnsureGroup(ctx context.Context, name string, types []string, after domain.Position) error
+	// Consume calls handle for events of the group, at most lanes at once, until ctx ends or the store drops it;
+	// it returns why, when no handle runs any more. What handle answers nil for is done; anything else comes
+	// again, here or elsewhere. domain.ErrNoStream when there is no such group.
+	Consume(ctx context.Context, name string, lanes int, handle func(context.Context, domain.Recorded) error) error
+	// GroupPosition is up to where everything is done, as last noted by the store; zero when it has noted nothing.
+	GroupPosition(ctx context.Context, name string) (domain.Position, error)
+}
+
 // Vault holds one data key per subject, outside the log, and everything done with it (D2). The keys
 // derived from a data key for sealing, fingerprints, hashes and macs are different keys. Safe for
 // concurrent use. All methods but Ensure answer domain.ErrErased when the key has been destroyed.

@@ -20,6 +20,8 @@ type Reaction struct {
 	Key func(r domain.Recorded, e domain.Event) string
 	// Hold keeps later events of a key back while one of them is parked; without it the key goes on.
 	Hold bool
+	// Shared: order does not matter, so with several replicas whichever has room carries it out.
+	Shared bool
 	// Do carries the reaction out. An error is retried with growing delays and parked at last; one that
 	// wraps ErrPermanent is parked at once.
 	Do func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error
@@ -152,9 +154,10 @@ var Reactions = []Reaction{
 		},
 	},
 	{
-		Name: "notify-phone",
-		On:   []string{"device.sync_requested"},
-		Key:  ofDevice,
+		Name:   "notify-phone",
+		On:     []string{"device.sync_requested"},
+		Key:    ofDevice,
+		Shared: true,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
 			if asked := e.(domain.DeviceSyncRequested); !asked.Paced {
 				return unlessGone(s.NotifyPhone(ctx, NotifyPhone{ID: domain.DeviceID(r.Stream.ID()), SyncID: asked.SyncID, At: r.Position}))

@@ -58,6 +58,12 @@ func TestContractOnARealServer(t *testing.T) {
 	t.Run("Leases", func(t *testing.T) {
 		contract.Leases(t, func(t *testing.T) commands.Leases { return connect(t) })
 	})
+	t.Run("SharedGroups", func(t *testing.T) {
+		contract.SharedGroups(t, func(t *testing.T) contract.SharedUnderTest {
+			s := connect(t)
+			return contract.SharedUnderTest{Log: s, Groups: s}
+		})
+	})
 	t.Run("ReactorStore", func(t *testing.T) {
 		contract.ReactorStore(t, func(t *testing.T) contract.ReactorUnderTest {
 			return contract.ReactorUnderTest{Store: connect(t), Reopen: func(t *testing.T) commands.ReactorStore { return connect(t) }}

@@ -1,5 +1,6 @@
 // Package eventstoredb keeps the log on an EventStoreDB server or cluster, over the official client
-// (EventStore-Client-Go v4.2.0). It implements commands.Log, commands.ReactorStore and commands.Leases.
+// (EventStore-Client-Go v4.2.0). It implements commands.Log, commands.ReactorStore,
+// commands.Leases and commands.Groups.
 //
 // Why a layer of its own around the client? Because of how that client is (reference/eventstoredb.md §7):
 // calls hang for ever when discovery gives up, ignoring their context; it panics on messages it does not
@@ -15,8 +16,7 @@
 //
 // A read the server drops goes on behind what it has shown, and gives up after a few attempts without news.
 //
-// Not here: resubscribing after a drop (the caller does, from its last position), persistent
-// subscriptions, stream deletion.
+// Not here: resubscribing after a drop (the caller does, from its last position), stream deletion.
 package eventstoredb
 
 import (
@@ -44,6 +44,7 @@ var (
 	_ commands.Log          = (*Store)(nil)
 	_ commands.ReactorStore = (*Store)(nil)
 	_ commands.Leases       = (*Store)(nil)
+	_ commands.Groups       = (*Store)(nil)
 )
 
 // Credentials are a user of the server. The zero value means those of the connection string, or none.

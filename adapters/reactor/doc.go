@@ -26,6 +26,9 @@
 // lease saves work done twice; that nothing is recorded twice does not rest on it (decisions D8): a holder that
 // slept through its end and wakes up finds what its successor recorded, and its saves of positions refused.
 //
+// Reactions whose order does not matter (Reaction.Shared) are handed out by the store to all replicas at once
+// (shared.go). Their attempts and parking are the same; nothing waits for them (WaitFor, Settle).
+//
 // What is not here: what a reaction does, and why delivering it twice records nothing twice (commands);
 // projections, which move their position together with their rows and need no delivery.
 package reactor

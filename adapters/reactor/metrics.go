@@ -34,7 +34,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	end := c.r.subscriber().end()
 	for _, row := range c.r.opt.Reactions {
 		var st Status
-		if s := c.r.subscriber().named(row.Name); s != nil {
+		if s := c.r.shared[row.Name]; s != nil {
+			st = s.status()
+		} else if s := c.r.subscriber().named(row.Name); s != nil {
 			st = s.status()
 		}
 		put := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {

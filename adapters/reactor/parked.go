@@ -48,6 +48,9 @@ func (r *Reactor) Discard(ctx context.Context, reaction string, event uuid.UUID)
 // ReplayAll replays all that is parked for a reaction, side by side for different keys, and waits. It
 // returns how many were handled; the error joins those of the others.
 func (r *Reactor) ReplayAll(ctx context.Context, reaction string) (int, error) {
+	if s := r.shared[reaction]; s != nil {
+		return s.replayAll(ctx)
+	}
 	sub, err := r.running(reaction)
 	if err != nil {
 		return 0, err
@@ -77,6 +80,9 @@ func (r *Reactor) ReplayAll(ctx context.Context, reaction string) (int, error) {
 }
 
 func (r *Reactor) ask(ctx context.Context, t task, reaction string, event uuid.UUID) error {
+	if s := r.shared[reaction]; s != nil {
+		return s.replay(ctx, event, t == discard)
+	}
 	sub, err := r.running(reaction)
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ func (s *subscription) requeue(ctx context.Context, t task, p commands.Parked, a
 	w := &work{task: t, key: p.Key, earlier: p.Attempts, answer: answer,
 		rec: domain.Recorded{Stream: p.Stream, Revision: p.Revision, Position: p.Position, ID: p.EventID, Type: p.Type}}
 	if t == replay {
-		rec, err := s.lookUp(ctx, p)
+		rec, err := lookUp(ctx, s.cfg.Log, p)
 		if err != nil {
 			return err
 		}
@@ -109,8 +109,8 @@ func (s *subscription) requeue(ctx context.Context, t task, p commands.Parked, a
 }
 
 // lookUp reads the event of a parked row.
-func (s *subscription) lookUp(ctx context.Context, p commands.Parked) (domain.Recorded, error) {
-	for r, err := range s.cfg.Log.Read(ctx, p.Stream, p.Revision) {
+func lookUp(ctx context.Context, log commands.Log, p commands.Parked) (domain.Recorded, error) {
+	for r, err := range log.Read(ctx, p.Stream, p.Revision) {
 		if err != nil {
 			return r, fmt.Errorf("read event %d of %s: %w", p.Revision, p.Stream, err)
 		}

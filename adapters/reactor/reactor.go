@@ -40,6 +40,8 @@ type Options struct {
 	Leases   commands.Leases
 	Holder   string
 	LeaseTTL time.Duration
+	// Groups, if not nil, carries out the rows that are Shared, on every replica at once, whoever has the lease.
+	Groups commands.Groups
 	// Registerer, if not nil, gets the metrics ledgerline_reaction_*.
 	Registerer prometheus.Registerer
 }
@@ -47,9 +49,10 @@ type Options struct {
 // Reactor runs a table of reactions. Make it with New, call Prepare before anything is appended to a new
 // log, then Run once. All methods are safe for concurrent use.
 type Reactor struct {
-	opt   Options
-	rows  map[string]commands.Reaction
-	leads atomic.Bool
+	opt    Options
+	rows   map[string]commands.Reaction // in order, by whoever has the lease
+	shared map[string]*shared           // by the store's groups
+	leads  atomic.Bool
 
 	mu      sync.Mutex
 	sub     *Subscriber   // of this tenure, the last, or the first to come
@@ -60,18 +63,22 @@ type Reactor struct {
 }
 
 // ErrBadReaction: a row of the table is not complete, or two have one name.
-var ErrBadReaction = errors.New("reaction needs a name of its own, events, a key and something to do")
+var ErrBadReaction = errors.New("reaction needs a name of its own, events, a key and something to do, and cannot be both held and shared")
 
 // New checks the table. Errors: ErrBadReaction, ErrBadFrom, or the Registerer's.
 func New(o Options) (*Reactor, error) {
-	r := &Reactor{opt: o, rows: make(map[string]commands.Reaction, len(o.Reactions)), started: make(chan struct{}), ended: make(chan struct{})}
+	r := &Reactor{opt: o, rows: make(map[string]commands.Reaction, len(o.Reactions)), shared: map[string]*shared{}, started: make(chan struct{}), ended: make(chan struct{})}
 	feeds := make(map[string]Feed, len(o.Reactions))
 	for _, row := range o.Reactions {
-		if _, twice := r.rows[row.Name]; twice || row.Name == "" || len(row.On) == 0 || row.Key == nil || row.Do == nil {
+		if _, twice := r.rows[row.Name]; twice || row.Name == "" || len(row.On) == 0 || row.Key == nil || row.Do == nil || row.Hold && row.Shared {
 			return nil, fmt.Errorf("reaction %q: %w", row.Name, ErrBadReaction)
 		}
 		r.rows[row.Name] = row
 		feeds[row.Name] = feedOf(row)
+	}
+	for _, row := range r.sharedRows() {
+		r.shared[row.Name] = &shared{r: r, row: row, stats: Status{Reaction: row.Name}}
+		delete(r.rows, row.Name)
 	}
 	r.opt.Timeout = cmp.Or(max(o.Timeout, 0), time.Minute)
 	r.opt.LeaseTTL = cmp.Or(max(o.LeaseTTL, 0), leaseTTL)
@@ -111,14 +118,17 @@ func (r *Reactor) Prepare(ctx context.Context) error {
 	var errs []error
 	for _, row := range r.opt.Reactions {
 		_, err := r.subscriber().position(ctx, row.Name)
+		if err == nil && r.shared[row.Name] != nil {
+			err = r.ensureGroup(ctx, row)
+		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
 // Run delivers until ctx ends, then lets what is under way finish (at most about three times Grace) and
-// returns nil; with Leases, whenever it has the lease. It runs once. It logs to the zerolog logger of ctx, one info line per run of a reaction,
-// and hands it on to commands. Errors: ErrNoPosition, the store's at start, ErrClosed on a second call.
+// returns nil; with Leases, whenever it has the lease. It runs once. It logs to the zerolog logger of ctx, one
+// info line per run of a reaction, and hands it on to commands. Errors: ErrNoPosition, the store's at start, ErrClosed on a second call.
 func (r *Reactor) Run(ctx context.Context) error {
 	r.mu.Lock()
 	again := r.ran
@@ -130,6 +140,11 @@ func (r *Reactor) Run(ctx context.Context) error {
 	defer close(r.ended)
 	if err := r.Prepare(ctx); err != nil {
 		return err
+	}
+	var sharing sync.WaitGroup
+	defer sharing.Wait()
+	for _, s := range r.shared {
+		sharing.Go(func() { s.run(ctx) })
 	}
 	if r.opt.Leases != nil {
 		return r.elected(ctx)
@@ -207,7 +222,7 @@ func (r *Reactor) router(sub *Subscriber) (*message.Router, error) {
 		return nil, fmt.Errorf("make router: %w", err)
 	}
 	router.AddMiddleware(verdict, middleware.Recoverer, middleware.Timeout(r.opt.Timeout), middleware.CorrelationID)
-	for _, row := range r.opt.Reactions {
+	for _, row := range r.rows {
 		router.AddConsumerHandler(row.Name, row.Name, sub, r.handler(row))
 	}
 	return router, nil
@@ -250,7 +265,7 @@ func (r *Reactor) running(name string) (*subscription, error) {
 	return nil, ErrClosed
 }
 
-// WaitFor waits, for reactions that run here, until every reaction has handled (or parked) every event up to p, waiting for Run to
+// WaitFor waits, for reactions that run here in order, until every reaction has handled (or parked) every event up to p, waiting for Run to
 // start if need be. Errors: ErrClosed when the reactor ends first, ctx's own.
 func (r *Reactor) WaitFor(ctx context.Context, p domain.Position) error {
 	r.mu.Lock()
@@ -301,7 +316,9 @@ func (r *Reactor) Settle(ctx context.Context) (domain.Position, error) {
 func (r *Reactor) Status() []Status {
 	var all []Status
 	for _, row := range r.opt.Reactions {
-		if s := r.subscriber().named(row.Name); s != nil {
+		if s := r.shared[row.Name]; s != nil {
+			all = append(all, s.status())
+		} else if s := r.subscriber().named(row.Name); s != nil {
 			all = append(all, s.status())
 		}
 	}

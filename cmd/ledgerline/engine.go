@@ -119,6 +119,9 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	}
 	options := reactor.Options{Log: e.log, Store: e.log, Service: e.service, Reactions: commands.Reactions,
 		From: reactor.From(cfg.ReactorFrom), Lanes: cfg.Lanes, Registerer: e.metrics}
+	if groups, ok := e.log.(commands.Groups); ok {
+		options.Groups = groups
+	}
 	if leases, ok := e.log.(commands.Leases); ok {
 		options.Leases, options.Holder, options.LeaseTTL = leases, replicaName(), cfg.ReactorLease
 	}

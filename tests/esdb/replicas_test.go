@@ -19,6 +19,14 @@ func TestLeasesContract(t *testing.T) {
 	contract.Leases(t, func(t *testing.T) commands.Leases { return n.store(t) })
 }
 
+func TestSharedGroupsContract(t *testing.T) {
+	n := up(t, esdbserver.Options{})
+	contract.SharedGroups(t, func(t *testing.T) contract.SharedUnderTest {
+		s := n.store(t)
+		return contract.SharedUnderTest{Log: s, Groups: s}
+	})
+}
+
 // TestPositionsAreFenced: once a second replica has taken the positions of a reaction over, the first cannot
 // put them back; when it loads them again it may go on.
 func TestPositionsAreFenced(t *testing.T) {

@@ -271,6 +271,19 @@ func TestReplicasAgree(t *testing.T) {
 			})
 		}
 	})
+	t.Run("a reaction whose order does not matter runs on both", func(t *testing.T) {
+		const phones = 40
+		for n := range phones {
+			mac := fmt.Sprintf("0015650000%02x", n)
+			s.want(http.StatusCreated, n%2, http.MethodPost, "/devices", map[string]any{"mac": mac, "vendor": "Yealink", "model": "T54W", "tenant_id": "crash"})
+			s.want(http.StatusAccepted, 1-n%2, http.MethodPost, "/devices/"+mac+"/sync", map[string]any{})
+		}
+		handled := func(i int) int { return int(s.metric(i, `ledgerline_reaction_handled_total{reaction="notify-phone"}`)) }
+		proc.Eventually(t, "all phones were notified", func() bool { return handled(0)+handled(1) >= phones })
+		if handled(0) == 0 || handled(1) == 0 {
+			t.Errorf("one replica ran %d, the other %d", handled(0), handled(1))
+		}
+	})
 	t.Run("a replica with another vault is turned away, and one on a directory in use", func(t *testing.T) {
 		for _, c := range []struct {
 			dir  string
