@@ -59,6 +59,7 @@ type message struct {
 	expires time.Time // zero: never
 	key     string    // pinned: what decides the consumer
 	size    int
+	fresh   bool // size counts as read ahead
 }
 
 // group is a persistent subscription at work: a reader that looks ahead, messages on their way, and
@@ -80,6 +81,7 @@ type group struct {
 	ahead     int // bytes in ready
 	retry     []*message
 	out       map[uuid.UUID]*message
+	soonest   time.Time // nothing in out runs out of time before; zero: never
 	park      []*message
 	parkAfter time.Time
 	orders    int64
@@ -263,7 +265,7 @@ func (g *group) looked(ctx context.Context, r domain.Recorded) error {
 		return nil
 	}
 	g.orders++
-	m := &message{event: r, order: g.orders, slot: &slot{mark: at, n: 1}, size: len(r.Data) + len(r.Metadata), key: g.pinKey(r)}
+	m := &message{event: r, order: g.orders, slot: &slot{mark: at, n: 1}, size: len(r.Data) + len(r.Metadata), key: g.pinKey(r), fresh: true}
 	g.slots = append(g.slots, m.slot)
 	g.ready, g.ahead = append(g.ready, m), g.ahead+m.size
 	nudge(g.wake)
@@ -333,58 +335,63 @@ func (g *group) deal(now time.Time) {
 		return
 	}
 	g.turn %= len(g.consumers)
-	give := func(queue []*message) []*message {
-		kept := queue[:0]
-		for i, m := range queue {
-			if g.out[m.event.ID] != nil { // another event with its id is out: it waits
-				kept = append(kept, m)
-				continue
-			}
-			c, more := g.choose(m)
-			if c == nil && !more {
-				kept = append(kept, queue[i:]...)
-				break
-			}
-			if c == nil {
-				kept = append(kept, m)
-				continue
-			}
-			m.holder, m.since, m.expires = c, now, time.Time{}
-			if g.config.Timeout > 0 {
-				m.expires = now.Add(g.config.Timeout)
-			}
-			g.out[m.event.ID] = m
-			c.out, c.held, c.total = append(c.out, m), c.held+1, c.total+1
-			g.total++
-			nudge(c.wake)
-		}
-		clear(queue[len(kept):])
-		return kept
-	}
-	g.retry = give(g.retry)
-	g.ready = give(g.ready)
-	g.ahead = 0
-	for _, m := range g.ready {
-		g.ahead += m.size
-	}
-	if len(g.ready) < g.config.HistoryBuffer && g.ahead < maxAhead {
+	g.retry = g.give(g.retry, now)
+	before := len(g.ready)
+	g.ready = g.give(g.ready, now)
+	if len(g.ready) < before {
 		nudge(g.room)
 	}
 }
 
-// expire gives back what has been out for too long, and answers when to look again; zero: not for now.
-func (g *group) expire(now time.Time) (next time.Time) {
-	if g.config.Timeout <= 0 {
-		return next
+// give hands out what it can of the queue and answers the rest, in its order.
+func (g *group) give(queue []*message, now time.Time) []*message {
+	var kept []*message // passed over: others behind them may go
+	for i, m := range queue {
+		var c *consumer
+		more := true
+		if g.out[m.event.ID] == nil { // else another event with its id is out: it waits
+			c, more = g.choose(m)
+		}
+		if c == nil {
+			if !more {
+				if kept == nil {
+					return queue[i:]
+				}
+				return append(kept, queue[i:]...)
+			}
+			kept = append(kept, m)
+			continue
+		}
+		m.holder, m.since, m.expires = c, now, time.Time{}
+		if g.config.Timeout > 0 {
+			if m.expires = now.Add(g.config.Timeout); g.soonest.IsZero() {
+				g.soonest = m.expires
+			}
+		}
+		g.out[m.event.ID] = m
+		c.out, c.held, c.total = append(c.out, m), c.held+1, c.total+1
+		g.total++
+		if m.fresh {
+			m.fresh, g.ahead = false, g.ahead-m.size
+		}
+		nudge(c.wake)
 	}
+	return kept
+}
+
+// expire gives back what has been out for too long.
+func (g *group) expire(now time.Time) {
+	if g.soonest.IsZero() || now.Before(g.soonest) {
+		return
+	}
+	g.soonest = time.Time{}
 	for _, m := range g.out {
 		if !m.expires.After(now) {
 			g.again(m, "no answer in time")
-		} else if next.IsZero() || m.expires.Before(next) {
-			next = m.expires
+		} else {
+			g.soonest = earlier(g.soonest, m.expires)
 		}
 	}
-	return next
 }
 
 // due tells whether a checkpoint is to be written, or when.
@@ -411,11 +418,9 @@ func (g *group) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := g.s.o.Clock()
 		g.mu.Lock()
-		next := g.expire(now)
+		g.expire(now)
 		g.deal(now)
-		if again := g.expire(now); !again.IsZero() { // of what was just handed out
-			next = again
-		}
+		next := g.soonest
 		save, at := g.due(now)
 		park := slices.Clone(g.park)
 		if now.Before(g.parkAfter) {

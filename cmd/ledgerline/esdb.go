@@ -26,11 +26,12 @@ import (
 type esdbFace struct {
 	data, users, cert, key string // users: empty for esdb.users in data
 	advertise              string // host:port; empty for the address clients came to
+	prefix                 string // of the settings' names in errors
 	write                  bool
 }
 
 func (c Config) esdb() esdbFace {
-	return esdbFace{data: c.Data, users: c.ESDBUsersFile, cert: c.ESDBTLSCert, key: c.ESDBTLSKey, advertise: c.ESDBAdvertise, write: c.ESDBWrite}
+	return esdbFace{prefix: "esdb-", data: c.Data, users: c.ESDBUsersFile, cert: c.ESDBTLSCert, key: c.ESDBTLSKey, advertise: c.ESDBAdvertise, write: c.ESDBWrite}
 }
 
 // Files of the EventStoreDB face in the data directory.
@@ -45,23 +46,23 @@ const firstUser = "auditor"
 // check refuses to show the log in clear text to other machines.
 func (f esdbFace) check(addr string) error {
 	if _, _, err := net.SplitHostPort(f.advertise); f.advertise != "" && err != nil {
-		return fmt.Errorf("esdb-advertise: %w", err)
+		return fmt.Errorf("%sadvertise: %w", f.prefix, err)
 	}
 	if (f.cert == "") != (f.key == "") {
-		return errors.New("esdb-tls-cert and esdb-tls-key go together")
+		return fmt.Errorf("%[1]stls-cert and %[1]stls-key go together", f.prefix)
 	}
 	if f.cert != "" {
 		return nil
 	}
 	if f.users != "" {
-		return errors.New("esdb-users-file needs esdb-tls-cert and esdb-tls-key: clients send passwords over TLS only")
+		return fmt.Errorf("%[1]susers-file needs %[1]stls-cert and %[1]stls-key: clients send passwords over TLS only", f.prefix)
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("esdb-listen: %w", err)
+		return fmt.Errorf("%slisten: %w", f.prefix, err)
 	}
 	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
-		return fmt.Errorf("esdb-listen %s needs esdb-tls-cert and esdb-tls-key: without them only a loopback address is taken, where everybody on this machine may read the log", addr)
+		return fmt.Errorf("%[1]slisten %[2]s needs %[1]stls-cert and %[1]stls-key: without them only a loopback address is taken, where everybody on this machine may come in", f.prefix, addr)
 	}
 	return nil
 }
