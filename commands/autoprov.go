@@ -133,9 +133,19 @@ func (s *Service) phonesAt(ctx context.Context, address string) (map[domain.Devi
 		return nil, nil
 	}
 	seen, err := s.Whereabouts.At(ctx, address)
+	if err != nil {
+		return nil, err
+	}
 	there := make(map[domain.DeviceID]bool)
 	for _, at := range seen {
+		if at.Device != "" {
+			if now, err := s.Whereabouts.Where(ctx, at.Device); err != nil {
+				return nil, err
+			} else if len(now) > 0 && now[0].IP != address {
+				continue // it was there once
+			}
+		}
 		there[at.Device] = true
 	}
-	return there, err
+	return there, nil
 }

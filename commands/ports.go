@@ -233,6 +233,8 @@ type Recognition struct {
 type Recognizer interface {
 	// Recognize returns ok false when no installed plugin knows such a request.
 	Recognize(a Asked) (Recognition, bool)
+	// RecognizeDHCP reads who asks for an address from the vendor class (option 60).
+	RecognizeDHCP(class string, mac domain.MAC) (Recognition, bool)
 }
 
 // Candidates selects for commands what no single stream can tell (D14): a view that has caught up to

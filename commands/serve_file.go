@@ -130,6 +130,14 @@ func (s *Service) identify(ctx context.Context, in ServeFile, who Recognition, k
 	return s.byMAC(ctx, in, who, known)
 }
 
+// unlessNoFile drops ErrNoFile.
+func unlessNoFile(err error) error {
+	if errors.Is(err, ErrNoFile) {
+		return nil
+	}
+	return err
+}
+
 func orNoFile(err error) error {
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ type extension struct {
 	Extension string `json:"extension"`
 }
 
-// dialling registers provisioning extensions and what comes of dialling one.
+// dialling registers provisioning extensions, what comes of dialling one, and what DHCP servers tell of phones.
 func (a *api) dialling() {
 	change(a, op{"POST", "/dialled-codes", "dial-code", "Somebody dialled a provisioning extension, or the word for reset, on a phone", supporters, 200}, func(ctx context.Context, s *commands.Service, in *struct {
 		Planned
@@ -30,6 +30,23 @@ func (a *api) dialling() {
 		}
 		dialled, out, err := s.DialCode(ctx, commands.DialCode{TenantID: b.TenantID, Code: b.Code, Account: b.Account, Address: b.Address})
 		return out, "", dialled, err
+	})
+	act(a, op{"POST", "/dhcp-leases", "note-lease", "A DHCP server gave a phone an address: makes a phone known that a plugin recognises by its vendor class", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			MAC   domain.MAC `json:"mac"`
+			IP    string     `json:"ip"`
+			Class string     `json:"vendor_class,omitempty" doc:"option 60"`
+		}
+	}) (commands.Outcome, error) {
+		if bound(ctx) { // where phones are is the whole instance's business
+			return commands.Outcome{}, errForbidden
+		}
+		mac, err := domain.ParseMAC(string(in.Body.MAC))
+		if err != nil {
+			return commands.Outcome{}, &commands.InvalidError{Field: "mac", Rule: domain.ErrBadMAC.Error()}
+		}
+		return commands.Outcome{}, s.NoteLease(ctx, commands.NoteLease{MAC: mac, IP: in.Body.IP, Class: in.Body.Class})
 	})
 	change(a, op{"POST", "/lines/{id}/provisioning-extension", "set-provisioning-extension", "Give it a number to dial on a new phone, drawn unless one is named", operators, 200}, func(ctx context.Context, s *commands.Service, in *struct {
 		ByID

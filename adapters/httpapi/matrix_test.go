@@ -67,6 +67,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"PUT /users/{id}":                         {"display_name": "Berta"},
 		"POST /lines":                             {"tenant_id": t, "user_id": t + ".anna", "username": "u", "password": "p"},
 		"PUT /lines/{id}":                         {"username": "u2"},
+		"POST /dhcp-leases":                       {"mac": "0015650d0d0d", "ip": "192.0.2.9"},
 		"POST /dialled-codes":                     {"tenant_id": t, "code": "000000", "account": "ap0015650a0a0a"},
 		"POST /lines/{id}/provisioning-extension": {"extension": "246810"},
 		"POST /lines/{id}/rotate":                 {"password": "another-password"},
@@ -235,7 +236,7 @@ func TestForeignIsUnknown(t *testing.T) {
 // An administrator of a tenant gets through with its own things; nobody gets anything without a key; who
 // may only read changes nothing.
 func TestOwnThingsByRole(t *testing.T) {
-	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /devices/{id}/move",
+	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /dhcp-leases", "POST /devices/{id}/move",
 		"POST /tenants/", "DELETE /tenants", "DELETE /devices/{id}/lines",
 		"POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
 	for _, operation := range open(t).operations() {

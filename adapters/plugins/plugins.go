@@ -65,7 +65,9 @@ type Manifest struct {
 	// FwLines are the lines the package knows; another one scores lower in association.
 	FwLines []int     `yaml:"fw_lines"`
 	Files   []FileRow `yaml:"files"`
-	Sync    Sync      `yaml:"sync"`
+	// DHCP is what a DHCP server is to tell the phones, for whoever configures one.
+	DHCP []DHCPRule `yaml:"dhcp"`
+	Sync Sync       `yaml:"sync"`
 	// Syncs are other ways by name, for models whose column sync of models.csv names one; an empty one ("none: {}") is
 	// for phones nobody can tell.
 	Syncs map[string]Sync `yaml:"syncs"`
@@ -107,6 +109,17 @@ type FileRow struct {
 	// Role: device files hold what is configured, guest files take their place for a phone nobody has
 	// configured, common and boot files are there for both.
 	Role string `yaml:"role"`
+}
+
+// DHCPRule is what a DHCP server answers to some phones of the family.
+type DHCPRule struct {
+	// Classes are what their vendor class (option 60) begins with, or ends with after a "*".
+	Classes []string `yaml:"classes"`
+	// OUI: phones with one of the package's OUIs are meant too, whatever their vendor class.
+	OUI bool `yaml:"oui"`
+	// Options are texts by option number; "43.2" is sub-option 2 of option 43. <url> stands for the server's URL,
+	// <host> and <port> for its parts, <tftp> for the address of the TFTP server; all else is the phones' own to read.
+	Options map[string]string `yaml:"options"`
 }
 
 // Sync says how a phone is told to fetch again.
@@ -411,6 +424,11 @@ func (p *Package) checkManifest() error {
 	if err := p.CodeEntry.check(); err != nil {
 		return err
 	}
+	for i, r := range p.DHCP {
+		if err := r.check(); err != nil {
+			return fmt.Errorf("dhcp[%d]: %w", i, err)
+		}
+	}
 	if p.FwLine != "" {
 		re, err := regexp.Compile(p.FwLine)
 		if err != nil || re.NumSubexp() != 1 {
@@ -419,6 +437,30 @@ func (p *Package) checkManifest() error {
 		p.fwLine = re
 	}
 	return p.compileRules()
+}
+
+var dhcpCode = regexp.MustCompile(`^(?:\d{1,3}|43\.\d{1,3})$`)
+
+// check refuses what could not be written into the configuration of a DHCP server.
+func (r DHCPRule) check() error {
+	if len(r.Classes) == 0 || len(r.Options) == 0 {
+		return bad("classes and options are needed")
+	}
+	for code, text := range r.Options {
+		number, sub, _ := strings.Cut(code, ".")
+		n, _ := strconv.Atoi(number)
+		m, _ := strconv.Atoi(cmp.Or(sub, "1"))
+		if !dhcpCode.MatchString(code) || n < 1 || n > 254 || m < 1 || m > 254 || text == "" || len(text) > 200 {
+			return bad("option %s must be 1 to 254, or 43.1 to 43.254, with 1 to 200 characters", code)
+		}
+		r.Classes = append(r.Classes[:len(r.Classes):len(r.Classes)], text)
+	}
+	for _, text := range r.Classes {
+		if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+			return bad("%q must be printable ASCII without quotes and backslashes", text)
+		}
+	}
+	return nil
 }
 
 // check refuses what cannot stand in the header of a SIP message.

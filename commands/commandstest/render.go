@@ -116,3 +116,8 @@ func (r *Renderer) Recognize(a commands.Asked) (commands.Recognition, bool) {
 	}
 	return seen, true
 }
+
+// RecognizeDHCP implements commands.Recognizer for the vendor class "Testphone".
+func (r *Renderer) RecognizeDHCP(class string, mac domain.MAC) (commands.Recognition, bool) {
+	return commands.Recognition{Plugin: "test", Vendor: "Testphone", MAC: mac}, class == "Testphone"
+}
