@@ -67,7 +67,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"PUT /users/{id}":                         {"display_name": "Berta"},
 		"POST /lines":                             {"tenant_id": t, "user_id": t + ".anna", "username": "u", "password": "p"},
 		"PUT /lines/{id}":                         {"username": "u2"},
-		"POST /dhcp-leases":                       {"mac": "0015650d0d0d", "ip": "192.0.2.9"},
+		"POST /dhcp-leases":                       {"mac": "0015650d0d0d", "ip": "192.0.2.9", "vendor_class": "Testphone"},
 		"POST /dialled-codes":                     {"tenant_id": t, "code": "000000", "account": "ap0015650a0a0a"},
 		"POST /lines/{id}/provisioning-extension": {"extension": "246810"},
 		"POST /lines/{id}/rotate":                 {"password": "another-password"},
