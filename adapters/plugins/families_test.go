@@ -1,14 +1,10 @@
 package plugins_test
 
 import (
-	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"ledgerline/adapters/plugins/tz"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -57,62 +53,6 @@ func TestFamiliesAreRecognised(t *testing.T) {
 	} {
 		if got, ok := set.Recognize(a); ok {
 			t.Errorf("%+v recognised as %+v", a, got)
-		}
-	}
-}
-
-// Every zone of the database reaches every family with its own offset and the days of its changes, or with a warning.
-func TestFamiliesTellTheTime(t *testing.T) {
-	set := loadBuiltin(t)
-	for _, c := range []struct {
-		plugin, model, offset, month, weekday string
-		unit, sunday                          int
-	}{
-		{"polycom", "VVX250", "tcpIpApp.sntp.gmtOffset", "tcpIpApp.sntp.daylightSavings.start.month", "tcpIpApp.sntp.daylightSavings.start.dayOfWeek", 1, 1},
-		{"aastra-mitel", "6863i", "time zone minutes", "dst start month", "dst start day", -60, 1},
-		{"fanvil", "V61W", "TimeZone", "DSTStartMon", "DSTStartWday", 900, 0},
-		{"fanvil", "X1S", "Time_Zone", "DST_Start_Mon", "DST_Start_Wday", 900, 0},
-		{"htek", "UC802", "", "P23118", "P23120", 1, 0},
-	} {
-		p, err := set.Package(commands.PluginRef{Name: c.plugin})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range zoneNames(t) {
-			z, err := tz.Lookup(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			rule := z.Rule.Normal()
-			out := render(t, set, request(p, c.model, "", domain.Settings{"timezone": name}, true))
-			got := map[string]string{}
-			last := out.Files[len(out.Files)-1]
-			entries, err := parseBack(p, last.Path, last.Data, true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range entries {
-				got[e.Key[strings.LastIndexAny(e.Key, "/@")+1:]] = e.Value
-			}
-			if c.offset == "" {
-				warned := slices.ContainsFunc(out.Warnings, func(w commands.Warning) bool { return w.Setting == "timezone" })
-				if got["P64"] == "" && !warned {
-					t.Errorf("%s %s: neither code nor warning", c.plugin, name)
-				}
-				if got["P64"] == "" {
-					continue
-				}
-			} else if n, err := strconv.Atoi(got[c.offset]); err != nil || n*c.unit != rule.StdOffset {
-				t.Errorf("%s %s: %s is %q, want %d s", c.plugin, name, c.offset, got[c.offset], rule.StdOffset)
-			}
-			week, _ := rule.Start.Weekly()
-			month, day := "", ""
-			if rule.HasDST {
-				month, day = strconv.Itoa(week.Month), strconv.Itoa(week.Weekday+c.sunday)
-			}
-			if got[c.month] != month || got[c.weekday] != day {
-				t.Errorf("%s %s: summer begins in month %q on day %q, want %q, %q", c.plugin, name, got[c.month], got[c.weekday], month, day)
-			}
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"ledgerline/adapters/plugins/tz"
 	"ledgerline/commands"
 )
 
@@ -39,31 +38,5 @@ func TestGigasetIsRecognised(t *testing.T) {
 		if got, ok := set.RecognizeDHCP(class, "7c2f80aabbcc"); !ok || got.Plugin != "gigaset" || got.Model != want {
 			t.Errorf("class %q is %+v %v, want model %q", class, got, ok, want)
 		}
-	}
-}
-
-// The zone an N870 is given instead of one it has no name for has the same clock.
-func TestGigasetZones(t *testing.T) {
-	set := loadBuiltin(t)
-	named := 0
-	for _, name := range zoneNames(t) {
-		values, warned := guestValues(t, set, "gigaset", "N610", name)
-		other := values["provisioning/nvm/param[name=DmGlobal.0.TimeZone]@value"]
-		if (other == "") && !warned {
-			t.Errorf("%s has no zone and no warning", name)
-		}
-		if other == "" || other == name {
-			continue
-		}
-		named++
-		z, err := tz.Lookup(other)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		sameClock(t, name, z.Rule.String())
-	}
-	if named < 200 {
-		t.Errorf("only %d zones have another's name", named)
 	}
 }

@@ -274,31 +274,6 @@ func TestSnomZones(t *testing.T) {
 	}
 }
 
-// The rule in P246 gives the zone's own clock, looked at once a month.
-func TestGrandstreamZones(t *testing.T) {
-	set := loadBuiltin(t)
-	for _, name := range zoneNames(t) {
-		z, err := tz.Lookup(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw := understood(t, set, "grandstream", "GRP2614", domain.Settings{"timezone": name}, true).Raw
-		rule, err := tz.Parse(raw["P246"])
-		if err != nil || raw["P64"] != "customize" || strings.ContainsAny(raw["P246"], "<>") || len(raw["P246"]) > 64 {
-			t.Errorf("%s: P64 %s, P246 %s: %v", name, raw["P64"], raw["P246"], err)
-			continue
-		}
-		// noon on the 20th, when no zone changes its clock
-		for at := int64(1768910400); at < 1900000000; at += 2629800 {
-			want, _ := z.Rule.Offset(at)
-			if got, _ := rule.Offset(at); got != want {
-				t.Errorf("%s at %d: %s is %d s east, want %d", name, at, raw["P246"], got, want)
-				break
-			}
-		}
-	}
-}
-
 func TestSnomAndGrandstreamAreRecognised(t *testing.T) {
 	set := loadBuiltin(t)
 	snom := func(model, fw, mac, file string) commands.Recognition {
