@@ -102,6 +102,7 @@ type way func(context.Context) []domain.DeviceSyncOutcome
 
 func (n *Notifier) ways(m commands.Notification) (ways []way) {
 	accounts := m.Accounts[:min(len(m.Accounts), triedAccounts)]
+	silent := map[string]bool{} // next hops that did not answer, and will not for another account
 	if n.opt.AMI != nil {
 		for _, a := range accounts {
 			ways = append(ways, func(ctx context.Context) []domain.DeviceSyncOutcome {
@@ -111,7 +112,15 @@ func (n *Notifier) ways(m commands.Notification) (ways []way) {
 	}
 	for _, a := range accounts {
 		if a.Registrar != "" || a.Proxy != "" {
-			ways = append(ways, func(ctx context.Context) []domain.DeviceSyncOutcome { return n.throughProxy(ctx, a, m) })
+			hop := cmp.Or(a.Proxy, a.Registrar) + " " + a.Transport
+			ways = append(ways, func(ctx context.Context) []domain.DeviceSyncOutcome {
+				if silent[hop] {
+					return nil
+				}
+				tried := n.throughProxy(ctx, a, m)
+				silent[hop] = slices.ContainsFunc(tried, func(o domain.DeviceSyncOutcome) bool { return o.Outcome == domain.OutcomeTimeout })
+				return tried
+			})
 		}
 	}
 	if seen := lastSeen(m.Seen); seen != "" && len(accounts) > 0 {
