@@ -35,12 +35,8 @@ func (p groupsService) Create(ctx context.Context, req *persistent.CreateReq) (*
 	}
 	c.set(o.GetSettings(), strategy)
 	stream, all := o.GetStream(), o.GetAll()
-	name := stream.GetStreamIdentifier()
-	if stream == nil {
-		name = o.GetStreamIdentifier() //nolint:staticcheck // what clients before 21.10 send
-	}
 	err := func() (err error) {
-		if c.Stream, err = sourceOf(name, all != nil); err != nil {
+		if c.Stream, err = sourceOf(stream.GetStreamIdentifier(), all != nil); err != nil {
 			return err
 		}
 		if f := all.GetFilter(); f != nil {
@@ -92,12 +88,8 @@ func (p groupsService) Update(ctx context.Context, req *persistent.UpdateReq) (*
 	s, o := p.s, req.GetOptions()
 	c := groupConfig{Group: o.GetGroupName()}
 	stream, all := o.GetStream(), o.GetAll()
-	name := stream.GetStreamIdentifier()
-	if stream == nil {
-		name = o.GetStreamIdentifier() //nolint:staticcheck // what clients before 21.10 send
-	}
 	err := func() (err error) {
-		if c.Stream, err = sourceOf(name, all != nil); err != nil {
+		if c.Stream, err = sourceOf(stream.GetStreamIdentifier(), all != nil); err != nil {
 			return err
 		}
 		if err := s.mayManage(); err != nil {

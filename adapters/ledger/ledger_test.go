@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
@@ -289,5 +290,47 @@ func TestFilesArePrivate(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %o", name, info.Mode().Perm())
 		}
+	}
+}
+
+// TestWhole: the ledger seen whole shows what the port leaves out, in the one order of positions, also live;
+// its head is the last event there is.
+func TestWhole(t *testing.T) {
+	l := open(t, ledger.Options{Dir: t.TempDir()})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	put := func(s domain.StreamID) {
+		t.Helper()
+		if _, err := l.Append(ctx, s, domain.Any, []domain.NewEvent{{ID: uuid.Must(uuid.NewV7()), Type: "a.b", Data: []byte("{}")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streams := []domain.StreamID{"$$probe-1", "device-1", "$system", "device-2", "$$probe-1"}
+	for _, s := range streams[:4] {
+		put(s)
+	}
+	i := 0
+	for r, err := range l.Whole().Subscribe(ctx, domain.Position{}) {
+		if err != nil || r.Stream != streams[i] {
+			t.Fatalf("event %d is of %s, %v; want %s", i, r.Stream, err, streams[i])
+		}
+		if i++; i == len(streams) {
+			break
+		}
+		if i == 4 {
+			put(streams[4])
+		}
+	}
+	n := 0
+	for _, err := range l.Whole().ReadAll(ctx, domain.At(1)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	whole, err := l.Whole().Head(ctx)
+	shown, err2 := l.Head(ctx)
+	if n != 4 || err != nil || err2 != nil || !shown.Before(whole) {
+		t.Errorf("%d events behind the first; head %s, %v; of what the port shows %s, %v", n, whole, err, shown, err2)
 	}
 }

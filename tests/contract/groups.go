@@ -90,9 +90,10 @@ func upTo(n int) []int {
 	return list
 }
 
-// settings are the client's own, from the start of the stream, changed.
+// settings are the client's own, changed. Messages stay out for long: what comes again does so for its own reason.
 func settings(change func(*esdb.PersistentSubscriptionSettings)) *esdb.PersistentSubscriptionSettings {
 	s := esdb.SubscriptionSettingsDefault()
+	s.MessageTimeout = int32((10 * time.Minute).Milliseconds())
 	if change != nil {
 		change(&s)
 	}

@@ -723,6 +723,7 @@ func (w wire) relay(addr string) {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { _ = listener.Close() })
+	to := w.address
 	go func() {
 		for {
 			in, err := listener.Accept()
@@ -730,7 +731,7 @@ func (w wire) relay(addr string) {
 				return
 			}
 			w.relayed.Add(1)
-			out, err := net.Dial("tcp", w.address)
+			out, err := net.Dial("tcp", to)
 			if err != nil {
 				_ = in.Close()
 				continue
