@@ -575,7 +575,7 @@ func (v *view) warnUnread(given domain.Settings) {
 		top, rest, nested := strings.Cut(path, ".")
 		switch {
 		case top == "funckeys", derived[top], v.read[asked{noLine, path}], strings.HasPrefix(top, "X_"), strings.HasPrefix(top, "XX_"),
-			isEmpty(given.Get(path)), v.readByLines(path), v.idle(top), top == "firmware_release" && v.released && v.read[asked{noLine, "firmware_url"}], top == "protocol" && given[top] == "SIP":
+			isEmpty(given.Get(path)), noWish(path, given.Get(path)), v.readByLines(path), v.idle(top), top == "firmware_release" && v.released && v.read[asked{noLine, "firmware_url"}], top == "protocol" && given[top] == "SIP":
 			continue
 		case top == "sip_lines" && nested:
 			n, _, _ := strings.Cut(rest, ".")
@@ -585,6 +585,17 @@ func (v *view) warnUnread(given domain.Settings) {
 		}
 		v.warn(path, fmt.Sprintf("the %s does not have this setting; it is left out", v.title()))
 	}
+}
+
+// noWish tells whether the value of a setting asks for what a phone without the setting does anyway; defaults filled in come here too.
+func noWish(path string, value any) bool {
+	switch path[strings.LastIndexByte(path, '.')+1:] {
+	case "srtp_mode", "sip_srtp_mode", "shared":
+		return value == "disabled"
+	case "transport", "sip_transport":
+		return value == "udp"
+	}
+	return false
 }
 
 func isEmpty(v any) bool {
