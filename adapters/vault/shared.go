@@ -149,6 +149,34 @@ func (v *Shared) Close() error {
 	return nil
 }
 
+// SharedExists tells whether the database behind pool holds a vault.
+func SharedExists(ctx context.Context, pool *pgxpool.Pool) (exists bool, err error) {
+	err = pool.QueryRow(ctx, `SELECT to_regclass('ledgerline_vault_wrapped') IS NOT NULL`).Scan(&exists)
+	return exists, err
+}
+
+// Check unwraps every key.
+func (v *Shared) Check(ctx context.Context) (CheckReport, error) {
+	report := CheckReport{MasterFingerprint: v.master.fingerprint}
+	err := v.each(ctx, func(r row) error {
+		_, err := v.master.unwrap(r)
+		switch {
+		case r.destroyed && r.wrapped == nil:
+			report.Destroyed++
+		case !r.destroyed && err == nil:
+			report.Live++
+		default:
+			report.Bad++
+			report.BadSubjects = append(report.BadSubjects, r.subject)
+		}
+		return nil
+	})
+	if err != nil {
+		return report, fmt.Errorf("check the shared vault: %w", err)
+	}
+	return report, nil
+}
+
 // MasterFingerprint is 16 hex digits that tell master keys apart and say nothing about them.
 func (v *Shared) MasterFingerprint() string { return v.master.fingerprint }
 

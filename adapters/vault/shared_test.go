@@ -136,6 +136,12 @@ func TestSharedContract(t *testing.T) {
 		if err := v.Erase(t.Context(), "user-anna"); err != nil {
 			t.Fatal(err)
 		}
+		if report, err := v.Check(t.Context()); err != nil || report.Live != 1 || report.Destroyed != 1 || report.Bad != 0 {
+			t.Errorf("check: %+v, %v", report, err)
+		}
+		if exists, err := SharedExists(t.Context(), v.pool); err != nil || !exists {
+			t.Errorf("exists: %v, %v", exists, err)
+		}
 		var wrapped int
 		var left string
 		if err := v.pool.QueryRow(t.Context(), `SELECT count(*), min(subject) FROM ledgerline_vault_wrapped`).Scan(&wrapped, &left); err != nil || wrapped != 1 || left != "user-bert" {
@@ -146,6 +152,12 @@ func TestSharedContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		var clear bool
+		if _, err := v.pool.Exec(t.Context(), `UPDATE ledgerline_vault_keys SET key_id = 'another' WHERE subject = 'user-bert'`); err != nil {
+			t.Fatal(err)
+		}
+		if report, err := v.Check(t.Context()); err != nil || report.Bad != 1 || report.BadSubjects[0] != "user-bert" {
+			t.Errorf("check after a row was changed: %+v, %v", report, err)
+		}
 		if err := v.pool.QueryRow(t.Context(), `SELECT position($1::bytea in bytes) > 0 FROM ledgerline_vault_wrapped`, bert.data).Scan(&clear); err != nil || clear {
 			t.Fatalf("clear key in the database: %v, %v", clear, err)
 		}

@@ -89,10 +89,12 @@ func examine(ctx context.Context, cfg Config) *doctor {
 	d := &doctor{}
 	running := d.server(ctx, cfg)
 	d.data(cfg)
-	if cfg.Store == "ledger" {
+	if cfg.remote() {
+		d.stores(ctx, cfg)
+	} else {
 		d.ledger(ctx, cfg)
+		d.vault(ctx, cfg)
 	}
-	d.vault(ctx, cfg)
 	d.listeners(cfg, running)
 	d.certificate(cfg)
 	d.exposure(cfg)

@@ -161,6 +161,7 @@ func (e *engine) openLog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		zerolog.Ctx(ctx).Info().Str("store", e.cfg.Store).Msg("waiting for the event store")
 		store, err := eventstoredb.Open(ctx, e.cfg.Store, credentials)
 		if err != nil {
 			return fmt.Errorf("open the event store: %w", err)

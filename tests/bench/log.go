@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,8 +16,11 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"ledgerline/adapters/esdbserver"
+	"ledgerline/adapters/eventstoredb"
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/views"
+	"ledgerline/commands"
 	"ledgerline/domain"
 	"ledgerline/projections"
 )
@@ -55,8 +60,86 @@ func appends(b *bench) error {
 	return nil
 }
 
+// adapter: the same over adapters/eventstoredb, the official client and adapters/esdbserver on a loopback
+// connection in this process, beside the ledger it stands on.
+func adapter(b *bench) error {
+	dir, err := os.MkdirTemp("", "bench-adapter-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	l, err := ledger.Open(b.ctx, ledger.Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	server, err := esdbserver.New(b.ctx, esdbserver.Options{Log: l.Whole(), Write: true})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	defer func() { _ = errors.Join(server.Close(), <-served) }()
+	s, err := eventstoredb.Open(b.ctx, "esdb://"+listener.Addr().String()+"?tls=false", eventstoredb.Credentials{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	rate := func(log commands.Log, writers, n int) (string, error) {
+		begun := time.Now()
+		err := appendFrom(b.ctx, log, writers, n)
+		return perSecond(n, time.Since(begun), "appends"), err
+	}
+	for _, writers := range []int{1, 64} {
+		n := b.scale(5_000)
+		if writers > 1 {
+			n = b.scale(50_000)
+		}
+		over, err := rate(s, writers, n)
+		if err != nil {
+			return err
+		}
+		embedded, err := rate(elsewhere{l}, writers, n)
+		if err != nil {
+			return err
+		}
+		b.add(fmt.Sprintf("appends over the EventStoreDB adapter, %d writer(s), one event each", writers), over, embedded+" to the ledger behind it", "")
+	}
+	scan := func(log commands.Log) (string, error) {
+		n, begun := 0, time.Now()
+		for _, err := range log.ReadAll(b.ctx, domain.Position{}) {
+			if err != nil {
+				return "", err
+			}
+			n++
+		}
+		return perSecond(n, time.Since(begun), "events"), nil
+	}
+	over, err := scan(s)
+	if err != nil {
+		return err
+	}
+	embedded, err := scan(l)
+	if err != nil {
+		return err
+	}
+	b.add("replay over the EventStoreDB adapter", over, embedded+" from the ledger behind it", "")
+	return nil
+}
+
+// elsewhere appends to other streams than who wrote the same before.
+type elsewhere struct{ *ledger.Ledger }
+
+func (e elsewhere) Append(ctx context.Context, stream domain.StreamID, at domain.Revision, events []domain.NewEvent) (domain.Position, error) {
+	return e.Ledger.Append(ctx, stream+".2", at, events)
+}
+
 // appendFrom appends n events of about 300 bytes from writers goroutines, each to streams of its own.
-func appendFrom(ctx context.Context, l *ledger.Ledger, writers, n int) error {
+func appendFrom(ctx context.Context, l commands.Log, writers, n int) error {
 	var g errgroup.Group
 	for w := range writers {
 		g.Go(func() error {
