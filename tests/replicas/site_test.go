@@ -206,16 +206,3 @@ func (s *site) level() {
 		return rest
 	})
 }
-
-// stop ends all replicas in order, then the event store.
-func (s *site) stop() {
-	s.t.Helper()
-	for i := range s.replicas {
-		if code := s.replica(i).Stop(s.t); code != 0 {
-			s.t.Errorf("replica %d: exit status %d", i, code)
-		}
-	}
-	if code := s.events.Stop(s.t); code != 0 {
-		s.t.Errorf("event store: exit status %d", code)
-	}
-}
