@@ -230,6 +230,12 @@ func (s *Service) sendResyncsOf(ctx context.Context, id domain.TenantID) (told i
 		stopAfter int
 	}
 	var turns []turn
+	var errs []error
+	later := func(w domain.WaitingSync, err error) {
+		errs = append(errs, err)
+		p.closed[w.Category] = now.Add(resyncAgain)
+		p.after = w.Device
+	}
 	for _, w := range waiting {
 		if now.Before(p.closed[w.Category]) {
 			p.after = w.Device
@@ -237,19 +243,20 @@ func (s *Service) sendResyncsOf(ctx context.Context, id domain.TenantID) (told i
 		}
 		d, _, err := load[domain.Device](ctx, s.Log, w.Device.Stream())
 		if err != nil {
-			return 0, err
+			later(w, err)
+			continue
 		}
 		if d.Live() != nil || !d.Sync.Waiting() {
 			continue // the view lags
 		}
 		stack, err := s.Settings(ctx, d)
 		if err != nil {
-			return 0, err
+			later(w, err) // one phone's trouble is not its tenant's
+			continue
 		}
 		policy := resyncPolicyOf(stack.Merged())
 		if !policy.enabled || !policy.open(now) {
-			p.closed[w.Category] = now.Add(resyncAgain)
-			p.after = w.Device
+			later(w, nil)
 			continue
 		}
 		p.limit.SetLimitAt(now, rate.Limit(float64(policy.perMinute)/60))
@@ -274,7 +281,7 @@ func (s *Service) sendResyncsOf(ctx context.Context, id domain.TenantID) (told i
 			return err
 		})
 	}
-	err = g.Wait()
+	err = errors.Join(append(errs, g.Wait())...)
 	for i, t := range turns {
 		end := ends[i]
 		if end.SyncID != t.sync || end.Pending() {

@@ -143,7 +143,7 @@ func TestWhoseContact(t *testing.T) {
 	if got := r.Passed(); !slices.Equal(got, []string{"sip:1201@pbx.test"}) {
 		t.Errorf("the message went to %q", got)
 	}
-	r.Mute = true // nor does the registrar tell who is registered
+	r.Mute() // nor does the registrar tell who is registered
 	tell(t, n, m)
 	for _, p := range phones {
 		heard(t, p, sync)

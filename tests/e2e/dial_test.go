@@ -26,7 +26,7 @@ func TestACodeIsDialled(t *testing.T) {
 				"sip_proxy_ip": "pbx.acme.example", "sip_registrar_ip": "pbx.acme.example", "sip_outbound_proxy_ip": registrar.Host(), "sip_outbound_proxy_port": registrar.Port()}})
 			p := s.phone(t, vendor, "http", 7)
 			user := "ap" + string(p.MAC())
-			registrar.Passwords[user] = "canary-autoprov"
+			registrar.AddAccount(user, "canary-autoprov")
 			boot := func() phonesim.Account {
 				t.Helper()
 				r, err := p.Boot(t.Context())

@@ -177,10 +177,9 @@ type Registrar struct {
 	*Peer
 	Domain    string
 	Passwords map[string]string // by user
-	// Mute: it never says which contacts are registered.
-	Mute bool
 
 	mu       sync.Mutex
+	mute     bool
 	contacts map[string][]*sip.ContactHeader
 	passed   []string // Request-URIs of the messages that came
 }
@@ -195,6 +194,27 @@ func NewRegistrar(tb testing.TB, r *Registrar, transport string, conf *tls.Confi
 	return r
 }
 
+// Mute keeps it from saying which contacts are registered.
+func (r *Registrar) Mute() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mute = true
+}
+
+// AddAccount makes it know one more account.
+func (r *Registrar) AddAccount(user, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Passwords[user] = password
+}
+
+func (r *Registrar) password(user string) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.Passwords[user]
+	return p, ok
+}
+
 // Passed are the Request-URIs of the authenticated messages that came.
 func (r *Registrar) Passed() []string {
 	r.mu.Lock()
@@ -204,7 +224,7 @@ func (r *Registrar) Passed() []string {
 
 func (r *Registrar) register(req *sip.Request, tx sip.ServerTransaction) {
 	user := req.To().Address.User
-	password, known := r.Passwords[user]
+	password, known := r.password(user)
 	if !known || !verify(req, "Authorization", user, password) {
 		res := sip.NewResponseFromRequest(req, 401, "Unauthorized", nil)
 		res.AppendHeader(challenge("WWW-Authenticate", r.Domain))
@@ -217,7 +237,7 @@ func (r *Registrar) register(req *sip.Request, tx sip.ServerTransaction) {
 		r.contacts[user] = append(r.contacts[user], c.Clone())
 	}
 	res := sip.NewResponseFromRequest(req, 200, "OK", nil)
-	if !r.Mute {
+	if !r.mute {
 		for _, c := range r.contacts[user] {
 			res.AppendHeader(c.Clone())
 		}
@@ -234,7 +254,8 @@ func (r *Registrar) notify(req *sip.Request, tx sip.ServerTransaction) {
 		_ = tx.Respond(res)
 	}
 	user := req.From().Address.User
-	if !verify(req, "Proxy-Authorization", user, r.Passwords[user]) {
+	password, known := r.password(user)
+	if !known || !verify(req, "Proxy-Authorization", user, password) {
 		answer(407, "Proxy Authentication Required", challenge("Proxy-Authenticate", r.Domain))
 		return
 	}
