@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 
 	"ledgerline/domain"
 )
@@ -31,6 +32,8 @@ type Packages interface {
 	FetchFiles(ctx context.Context, f FetchFiles, p *Progress) (domain.PluginFiles, error)
 	// Keep makes sure the bytes of these files are here, fetching them again from where they came if they must.
 	Keep(ctx context.Context, plugin string, f domain.PluginFiles) error
+	// File finds what a plugin's phones fetch under path, as synced last.
+	File(plugin, path string) (domain.PluginFiles, domain.PluginFile, bool)
 	// Open opens a file kept, for reading anywhere in it. Errors: ErrNoPackage.
 	Open(sha256 string) (io.ReadSeekCloser, error)
 }
@@ -127,6 +130,36 @@ var pluginSubject = domain.Subject(domain.Master.Stream())
 // PluginArchive is the archive of a plugin's version as it was installed. Errors: ErrNoBlob.
 func (s *Service) PluginArchive(ctx context.Context, sha256 string) ([]byte, error) {
 	return s.Blobs.Get(ctx, pluginSubject, sha256)
+}
+
+// Files an operator gives are kept in parts of this size, for a blob has a limit, and memory too.
+const filePart = 8 << 20
+
+// FilePart is part n, from 0, of a file an operator gave. Errors: ErrNoBlob; a part of less than 8 MiB, or none, is the last.
+func (s *Service) FilePart(ctx context.Context, sha256 string, n int) ([]byte, error) {
+	return s.Blobs.Get(ctx, pluginSubject, sha256+"."+strconv.Itoa(n))
+}
+
+// keepFile keeps a file an operator gave: it has no source to be fetched from again.
+func (s *Service) keepFile(ctx context.Context, f domain.PluginFile) (err error) {
+	r, err := s.Packages.Open(f.SHA256)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	part := make([]byte, min(filePart, f.Size))
+	for n := 0; ; n++ {
+		size, err := io.ReadFull(r, part)
+		if errors.Is(err, io.EOF) || size == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if err := s.Blobs.Put(ctx, pluginSubject, f.SHA256+"."+strconv.Itoa(n), part[:size]); err != nil {
+			return fmt.Errorf("keep %s: %w", f.Path, err)
+		}
+	}
 }
 
 // Plugin is what the plugin's stream adds up to; the zero Plugin for one that was never installed.
@@ -349,6 +382,13 @@ func (s *Service) InstallFiles(ctx context.Context, in InstallFiles, p *Progress
 		Unpack: in.Unpack, Data: in.Data}, p)
 	if err != nil {
 		return domain.PluginFiles{}, Outcome{}, err
+	}
+	if in.Data != nil {
+		for _, f := range files.Files {
+			if err := s.keepFile(ctx, f); err != nil {
+				return files, Outcome{}, err
+			}
+		}
 	}
 	out, err := s.changePlugin(ctx, domain.PluginID(in.Plugin), func(p domain.Plugin) ([]domain.Event, error) { return p.InstallFiles(files) })
 	return files, out, err

@@ -3,6 +3,8 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -32,12 +34,15 @@ type Served struct {
 	File    domain.GeneratedFile
 	Data    []byte
 	ModTime time.Time
+	// Body, when not nil, is the file in place of Data, File.Size bytes of it. Whoever gets it closes it.
+	Body io.ReadSeekCloser
 	// Guest: the file holds nothing of anybody's.
 	Guest bool
 
 	in     ServeFile
 	closes bool // the first use of a secret path, as far as the view knows
 	synced bool // the phone was asked to fetch, and does
+	vendor *domain.DeviceFileDelivered
 }
 
 var (
@@ -274,7 +279,7 @@ func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, r
 	}
 	file, ok := pick(files, in.Path, who.File)
 	if !ok {
-		return Served{}, ErrNoFile
+		return s.serveVendor(in, row.Device, row.Plugin, in.Path, who.File)
 	}
 	data, err := s.bytes(ctx, row.Device, file)
 	if err != nil {
@@ -336,6 +341,9 @@ func (s *Service) serveCommon(ctx context.Context, in ServeFile, who Recognition
 	if !known || who.MAC != "" || in.Via == "secret" || in.Via == "code" {
 		return Served{}, ErrNoFile
 	}
+	if v, err := s.serveVendor(in, "", who.Plugin, in.Path, who.File); !errors.Is(err, ErrNoFile) {
+		return v, err
+	}
 	stack, err := s.Settings(ctx, domain.Device{TenantID: domain.Master})
 	if err != nil {
 		return Served{}, err
@@ -358,6 +366,31 @@ func (s *Service) serveCommon(ctx context.Context, in ServeFile, who Recognition
 	return Served{}, ErrNoFile
 }
 
+// serveVendor answers with a file of the plugin's vendor: firmware, a language. They are nobody's secret, and for every
+// phone of that vendor.
+func (s *Service) serveVendor(in ServeFile, id domain.DeviceID, plugin string, paths ...string) (Served, error) {
+	if s.Packages == nil || plugin == "" {
+		return Served{}, ErrNoFile
+	}
+	for _, p := range paths {
+		bundle, f, ok := s.Packages.File(plugin, p)
+		if p == "" || !ok {
+			continue
+		}
+		body, err := s.Packages.Open(f.SHA256)
+		if errors.Is(err, ErrNoPackage) {
+			return Served{}, ErrNotYet // another replica was given it; it is on its way
+		}
+		if err != nil {
+			return Served{}, fmt.Errorf("open %s of %s: %w", f.Path, plugin, err)
+		}
+		return Served{Device: id, Body: body, in: in, File: domain.GeneratedFile{Path: f.Path, ContentType: "application/octet-stream", Size: int(f.Size), MAC: f.SHA256},
+			vendor: &domain.DeviceFileDelivered{Path: f.Path, SHA256: f.SHA256, Size: f.Size, Plugin: plugin, Bundle: bundle.Bundle, Kind: bundle.Kind,
+				Release: bundle.Release, Via: in.Via, Transport: in.Transport}}, nil
+	}
+	return Served{}, ErrNoFile
+}
+
 func (s *Service) sighted(in ServeFile, who Recognition, row Shelved) {
 	if s.Sightings == nil {
 		return
@@ -371,8 +404,11 @@ func (s *Service) Delivered(v Served) {
 	if v.Device == "" || v.Guest && !v.synced {
 		return
 	}
+	if v.vendor != nil {
+		v.vendor.DeliveredAt = s.now()
+	}
 	d := delivery{v.Device, domain.DeviceConfigDelivered{Path: v.File.Path, MAC: v.File.MAC, Via: v.in.Via,
-		Transport: v.in.Transport, DeliveredAt: s.now()}, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener()}}
+		Transport: v.in.Transport, DeliveredAt: s.now()}, v.vendor, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener()}}
 	if v.closes || v.synced {
 		s.serving.forget(d) // since it was noted an operator may have reopened the MAC path, or asked the phone to fetch again
 	}
@@ -411,6 +447,9 @@ func (s *Service) recordDelivery(ctx context.Context, d delivery) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliveryTime)
 	defer cancel()
 	_, err := decide(WithCaller(ctx, d.by), s, d.id.Stream(), func(state domain.Device) ([]domain.Event, error) {
+		if d.vendor != nil {
+			return state.DeliverFile(*d.vendor), nil
+		}
 		return state.Deliver(d.event), nil
 	})
 	if err != nil {
@@ -421,7 +460,9 @@ func (s *Service) recordDelivery(ctx context.Context, d delivery) {
 type delivery struct {
 	id    domain.DeviceID
 	event domain.DeviceConfigDelivered
-	by    Caller
+	// vendor is what to record of a vendor's file, in place of event.
+	vendor *domain.DeviceFileDelivered
+	by     Caller
 }
 
 // serving is the volatile part of the phone plane: bytes at hand, deliveries noted, files found unchanged.

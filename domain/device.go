@@ -154,6 +154,22 @@ type DeviceConfigRevealed struct {
 	Regenerated Revision `json:"regenerated"`
 }
 
+// DeviceFileDelivered: the phone has a file of its vendor, firmware or a language: recorded as DeviceConfigDelivered is, once
+// per content.
+type DeviceFileDelivered struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"` // hex, of the bytes
+	Size   int64  `json:"size"`
+	// Plugin, Bundle, Kind and Release tell where it is from: see PluginFiles.
+	Plugin      string    `json:"plugin"`
+	Bundle      string    `json:"bundle"`
+	Kind        string    `json:"kind"`
+	Release     string    `json:"release,omitempty"`
+	Via         string    `json:"via"`
+	Transport   string    `json:"transport"`
+	DeliveredAt time.Time `json:"delivered_at"`
+}
+
 func (DeviceDiscovered) EventType() string        { return "device.discovered" }
 func (DeviceIdentified) EventType() string        { return "device.identified" }
 func (DeviceAssigned) EventType() string          { return "device.assigned" }
@@ -169,11 +185,12 @@ func (DeviceDeleted) EventType() string           { return "device.deleted" }
 func (DeviceConfigRegenerated) EventType() string { return "device.config_regenerated" }
 func (DeviceConfigDelivered) EventType() string   { return "device.config_delivered" }
 func (DeviceConfigRevealed) EventType() string    { return "device.config_revealed" }
+func (DeviceFileDelivered) EventType() string     { return "device.file_delivered" }
 
 var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
 	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
-	of[DeviceConfigRevealed](),
+	of[DeviceConfigRevealed](), of[DeviceFileDelivered](),
 	of[DeviceSyncRequested](), of[DeviceSyncOutcome]()}
 
 // MaxLines bounds the position of a line on a device (a large DECT system).
@@ -197,6 +214,8 @@ type Device struct {
 	// file's path to the MAC of the bytes the phone last got.
 	Config    DeviceConfigRegenerated
 	Delivered map[string]string
+	// VendorFiles are the files of its vendor the phone last got: SHA-256 by path. A reset leaves them: they are in the phone.
+	VendorFiles map[string]string
 	// MACPathClosed: the phone has used its secret path, so its MAC alone opens nothing (D24).
 	MACPathClosed bool
 	Sync          Sync
@@ -271,6 +290,8 @@ func (d Device) Apply(e Event) Device {
 		delivered[e.Path] = e.MAC
 		d.Delivered = delivered
 		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+	case DeviceFileDelivered:
+		d.VendorFiles = put(d.VendorFiles, e.Path, e.SHA256)
 	case DeviceSyncRequested, DeviceSyncOutcome:
 		d.Sync = d.Sync.apply(e)
 	}
@@ -589,6 +610,14 @@ func (d Device) Deliver(e DeviceConfigDelivered) []Event {
 		d = d.Apply(e)
 	}
 	return append(events, d.fetched(e)...)
+}
+
+// DeliverFile records that the phone has a file of its vendor; once per content.
+func (d Device) DeliverFile(e DeviceFileDelivered) []Event {
+	if d.Live() != nil || d.VendorFiles[e.Path] == e.SHA256 {
+		return nil
+	}
+	return []Event{e}
 }
 
 // LineCandidate is a line and the live devices that carry it.

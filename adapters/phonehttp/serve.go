@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -268,14 +269,33 @@ func (s *Server) send(w *answer, r *http.Request, v commands.Served) {
 	if s.opt.Now().Sub(modified) < 2*time.Second {
 		modified = time.Time{} // may change again within the second that Last-Modified can tell
 	}
-	http.ServeContent(w, r, "", modified, bytes.NewReader(v.Data))
+	content, size := io.ReadSeeker(bytes.NewReader(v.Data)), int64(len(v.Data))
+	if v.Body != nil {
+		defer v.Body.Close()
+		content, size = v.Body, int64(v.File.Size)
+		// A deadline meant for small files would cut a large one off on a slow line.
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout + time.Duration(size/slowest)*time.Second))
+	}
+	http.ServeContent(w, r, "", modified, content)
 	switch {
 	case w.status == http.StatusNotModified && strings.Contains(r.Header.Get("If-None-Match"), v.File.ETag()): // "*" proves nothing
-	case w.status == http.StatusOK && r.Method == http.MethodGet && w.written == int64(len(v.Data)) && http.NewResponseController(w.ResponseWriter).Flush() == nil:
+	case w.status == http.StatusOK && r.Method == http.MethodGet && w.written == size && http.NewResponseController(w.ResponseWriter).Flush() == nil:
+	case w.status == http.StatusPartialContent && r.Method == http.MethodGet && v.Body != nil && endsAt(h, size, w.written) && http.NewResponseController(w.ResponseWriter).Flush() == nil:
 	default:
 		return
 	}
 	s.opt.Files.Delivered(v)
+}
+
+// slowest is the bytes a second a phone is given time for.
+const slowest = 16 << 10
+
+// endsAt tells whether a part that was written whole reaches the end of a file: the phone that asks for the last part of a
+// large file has what is before.
+func endsAt(h http.Header, size, written int64) bool {
+	var from, to, of int64
+	n, err := fmt.Sscanf(h.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &of)
+	return n == 3 && err == nil && to == size-1 && to-from+1 == written
 }
 
 // answer is a response on its way, with what the log wants to know of it.

@@ -222,6 +222,7 @@ func (s *Server) handle(ctx context.Context, r request, malformed error, local n
 		return
 	}
 	defer sock.Close()
+	sending := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.opt.MaxTime)
 	defer cancel()
 	var served commands.Served
@@ -230,8 +231,16 @@ func (s *Server) handle(ctx context.Context, r request, malformed error, local n
 	}
 	if err == nil {
 		t.device, t.file = served.Device, served.File.Path
-		if err = s.send(ctx, sock, t, served.Data); err == nil {
-			t.outcome, t.bytes = "served", len(served.Data)
+		data, size := io.ReadSeeker(bytes.NewReader(served.Data)), len(served.Data)
+		if served.Body != nil {
+			defer served.Body.Close()
+			data, size = served.Body, served.File.Size
+			more, done := context.WithTimeout(sending, s.opt.MaxTime+time.Duration(size/slowest)*time.Second)
+			defer done()
+			ctx = more
+		}
+		if err = s.send(ctx, sock, t, data); err == nil {
+			t.outcome, t.bytes = "served", size
 			s.opt.Files.Delivered(served)
 			return
 		}
@@ -297,14 +306,17 @@ func macIn(name string) domain.MAC {
 	return ""
 }
 
+// slowest is the bytes a second a phone is given time for.
+const slowest = 16 << 10
+
 // send has the library move data. It answers nil when the last block was acknowledged.
-func (s *Server) send(ctx context.Context, sock *net.UDPConn, t *transfer, data []byte) error {
+func (s *Server) send(ctx context.Context, sock *net.UDPConn, t *transfer, data io.Reader) error {
 	l := newLink(sock, t.clean())
 	defer context.AfterFunc(ctx, func() { l.fail(ctx.Err()) })()
 	outcome := make(chan error, 1)
 	var lib *tftp.Server
 	lib = tftp.NewServer(func(_ string, to io.ReaderFrom) error {
-		_, err := to.ReadFrom(bytes.NewReader(data))
+		_, err := to.ReadFrom(data)
 		outcome <- err
 		lib.Shutdown()
 		return nil

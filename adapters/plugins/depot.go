@@ -32,8 +32,10 @@ type Options struct {
 	Keys Keys
 	// TrustedHosts ("mirror.example:8080", "192.0.2.7") are fetched from without the guard against private addresses.
 	TrustedHosts []string
-	// Archive reads an archive kept by its SHA-256; History a plugin's facts.
+	// Archive reads an archive kept by its SHA-256; Part part n, from 0, of a file an operator gave, commands.ErrNoBlob behind
+	// the last; History a plugin's facts.
 	Archive func(ctx context.Context, sha256 string) ([]byte, error)
+	Part    func(ctx context.Context, sha256 string, n int) ([]byte, error)
 	History func(ctx context.Context, name domain.PluginID) (domain.Plugin, error)
 	// Transport is for tests; nil means the guarded one for all but trusted hosts.
 	Transport http.RoundTripper
@@ -48,6 +50,7 @@ type Depot struct {
 	syncing sync.Mutex
 	sums    map[commands.PluginRef]string // of what is loaded; "" for what the Set began with
 	keeping sync.Mutex
+	facts   sync.Map // domain.Plugin by name, as synced last
 }
 
 var _ commands.Packages = (*Depot)(nil)
@@ -136,6 +139,7 @@ func (d *Depot) Sync(ctx context.Context, p domain.Plugin) error {
 		d.sums[ref] = a.SHA256
 	}
 	d.Set.put(string(p.ID), p.Current, p.Gone, fresh...)
+	d.facts.Store(string(p.ID), p)
 	return errors.Join(errs...)
 }
 

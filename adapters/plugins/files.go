@@ -169,6 +169,15 @@ func (d *Depot) has(sum string) bool {
 	return err == nil
 }
 
+// File implements commands.Packages.
+func (d *Depot) File(plugin, path string) (domain.PluginFiles, domain.PluginFile, bool) {
+	facts, ok := d.facts.Load(plugin)
+	if !ok {
+		return domain.PluginFiles{}, domain.PluginFile{}, false
+	}
+	return facts.(domain.Plugin).File(path)
+}
+
 // Open implements commands.Packages.
 func (d *Depot) Open(sum string) (io.ReadSeekCloser, error) {
 	if b, err := hex.DecodeString(sum); err != nil || len(b) != sha256.Size {
@@ -375,12 +384,49 @@ func (d *Depot) Keep(ctx context.Context, plugin string, f domain.PluginFiles) e
 	if !slices.ContainsFunc(f.Files, func(file domain.PluginFile) bool { return !d.has(file.SHA256) }) {
 		return nil
 	}
-	if !isURL(f.Source) {
-		return fmt.Errorf("%w: %s was given to another server and is not here", commands.ErrNoPackage, f.Bundle)
+	if isURL(f.Source) {
+		got, err := d.FetchFiles(ctx, commands.FetchFiles{Plugin: plugin, Bundle: f.Bundle}, nil)
+		if err == nil && !slices.Equal(got.Files, f.Files) {
+			err = refused("%s holds other files than were installed", f.Bundle)
+		}
+		return err
 	}
-	got, err := d.FetchFiles(ctx, commands.FetchFiles{Plugin: plugin, Bundle: f.Bundle}, nil)
-	if err == nil && !slices.Equal(got.Files, f.Files) {
-		err = refused("%s holds other files than were installed", f.Bundle)
+	for _, file := range f.Files {
+		if d.has(file.SHA256) {
+			continue
+		}
+		sum, _, err := d.take(ctx, &parts{ctx: ctx, d: d, sum: file.SHA256})
+		if err == nil && sum != file.SHA256 {
+			err = refused("%s is not what was installed", file.Path)
+		}
+		if err != nil {
+			return fmt.Errorf("restore %s: %w", file.Path, err)
+		}
 	}
-	return err
+	return nil
+}
+
+// parts reads a file an operator gave from where its parts are kept.
+type parts struct {
+	ctx  context.Context
+	d    *Depot
+	sum  string
+	n    int
+	part []byte
+}
+
+func (p *parts) Read(b []byte) (n int, err error) {
+	if len(p.part) == 0 {
+		p.part, err = p.d.Part(p.ctx, p.sum, p.n)
+		if errors.Is(err, commands.ErrNoBlob) && p.n > 0 {
+			return 0, io.EOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		p.n++
+	}
+	n = copy(b, p.part)
+	p.part = p.part[n:]
+	return n, nil
 }

@@ -30,7 +30,7 @@ func (e *engine) openDepot() error {
 		}
 	}
 	depot, err := plugins.NewDepot(plugins.Options{Dir: filepath.Join(e.cfg.Data, "plugins"), Set: e.plugins, Index: e.cfg.PluginIndex, Keys: keys,
-		TrustedHosts: e.cfg.PluginHosts, Archive: e.service.PluginArchive, History: e.service.Plugin})
+		TrustedHosts: e.cfg.PluginHosts, Archive: e.service.PluginArchive, Part: e.service.FilePart, History: e.service.Plugin})
 	if err != nil {
 		return err
 	}
