@@ -147,4 +147,5 @@ var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), do
 
 // shelved is a plugin of which every event adds or changes something.
 var shelved = domain.Fold[domain.Plugin](past(domain.PluginInstalled{Plugin: "yealink", PluginArchive: domain.PluginArchive{Version: "1.0.0"}},
-	domain.PluginFilesInstalled{PluginFiles: domain.PluginFiles{Bundle: "t46s-66.86.0.15"}}))
+	domain.PluginFilesInstalled{PluginFiles: domain.PluginFiles{Bundle: "t46s-66.86.0.15"}},
+	domain.PluginDeviceUpgradeStarted{UpgradeID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7"}))

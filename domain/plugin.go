@@ -73,6 +73,37 @@ type PluginFilesRemoved struct {
 	Bundle string `json:"bundle"`
 }
 
+// PluginDeviceUpgradeStarted: devices are to be moved to a version, in waves. What becomes of each stands in its own stream
+// (DevicePluginPinned).
+type PluginDeviceUpgradeStarted struct {
+	UpgradeID string `json:"upgrade_id"`
+	Version   string `json:"version"`
+	// Which devices: all that the plugin serves, narrowed down by what is set.
+	TenantID   TenantID   `json:"tenant_id,omitempty"`
+	CategoryID CategoryID `json:"category_id,omitempty"`
+	Devices    []DeviceID `json:"devices,omitempty"`
+	Wave       int        `json:"wave"`       // devices moved before the next ones wait for them
+	HaltAfter  int        `json:"halt_after"` // failures after which it ends
+	// Synchronize: each phone is told to fetch.
+	Synchronize bool `json:"synchronize,omitempty"`
+}
+
+// PluginDeviceUpgradeEnded: no more devices are moved. Moved and Failed count since the process that ended it began.
+type PluginDeviceUpgradeEnded struct {
+	UpgradeID string `json:"upgrade_id"`
+	Outcome   string `json:"outcome"` // "completed", "halted" after too many failures, "cancelled" by somebody
+	Moved     int    `json:"moved"`
+	Failed    int    `json:"failed"`
+	Detail    string `json:"detail,omitempty"` // the latest failure
+}
+
+// Outcomes of an upgrade of devices.
+const (
+	UpgradeCompleted = "completed"
+	UpgradeHalted    = "halted"
+	UpgradeCancelled = "cancelled"
+)
+
 func (PluginInstalled) EventType() string      { return "plugin.installed" }
 func (PluginUpgraded) EventType() string       { return "plugin.upgraded" }
 func (PluginPinned) EventType() string         { return "plugin.pinned" }
@@ -80,8 +111,11 @@ func (PluginUninstalled) EventType() string    { return "plugin.uninstalled" }
 func (PluginFilesInstalled) EventType() string { return "plugin.files_installed" }
 func (PluginFilesRemoved) EventType() string   { return "plugin.files_removed" }
 
+func (PluginDeviceUpgradeStarted) EventType() string { return "plugin.device_upgrade_started" }
+func (PluginDeviceUpgradeEnded) EventType() string   { return "plugin.device_upgrade_ended" }
+
 var pluginEvents = []entry{of[PluginInstalled](), of[PluginUpgraded](), of[PluginPinned](), of[PluginUninstalled](),
-	of[PluginFilesInstalled](), of[PluginFilesRemoved]()}
+	of[PluginFilesInstalled](), of[PluginFilesRemoved](), of[PluginDeviceUpgradeStarted](), of[PluginDeviceUpgradeEnded]()}
 
 // PluginID names a plugin, "yealink".
 type PluginID string
@@ -100,6 +134,8 @@ type Plugin struct {
 	Pinned  string
 	// Bundles are the files phones may fetch.
 	Bundles map[string]PluginFiles
+	// DeviceUpgrades are those under way, by id.
+	DeviceUpgrades map[string]PluginDeviceUpgradeStarted
 }
 
 // Apply returns the plugin after e.
@@ -125,6 +161,10 @@ func (p Plugin) Apply(e Event) Plugin {
 		p.Bundles = put(p.Bundles, e.Bundle, e.PluginFiles)
 	case PluginFilesRemoved:
 		p.Bundles = without(p.Bundles, e.Bundle)
+	case PluginDeviceUpgradeStarted:
+		p.DeviceUpgrades = put(p.DeviceUpgrades, e.UpgradeID, e)
+	case PluginDeviceUpgradeEnded:
+		p.DeviceUpgrades = without(p.DeviceUpgrades, e.UpgradeID)
 	}
 	return p
 }
@@ -192,6 +232,8 @@ var (
 	ErrPluginInUse     = errors.New("devices use this version of the plugin")
 	ErrPluginPinned    = errors.New("plugin is pinned to a version")
 	ErrPluginNewest    = errors.New("plugin is at this version already")
+	ErrUpgradeUnknown  = errors.New("no such upgrade of devices is under way")
+	ErrUpgradeUnderWay = errors.New("devices of this plugin are being moved; wait or cancel it")
 	ErrBundleUnknown   = errors.New("no such bundle of files")
 	ErrPathInUse       = errors.New("another bundle has a file of this path")
 )
@@ -235,6 +277,25 @@ func (p Plugin) Uninstall(version string) ([]Event, error) {
 		return nil, ErrPluginUnknown
 	}
 	return []Event{PluginUninstalled{version}}, nil
+}
+
+// UpgradeDevices orders that devices be moved; one order at a time. The version may be an older one: the way back.
+func (p Plugin) UpgradeDevices(u PluginDeviceUpgradeStarted) ([]Event, error) {
+	switch {
+	case !p.Installed(u.Version):
+		return nil, ErrPluginUnknown
+	case len(p.DeviceUpgrades) > 0:
+		return nil, ErrUpgradeUnderWay
+	}
+	return []Event{u}, nil
+}
+
+// EndDeviceUpgrade ends one under way.
+func (p Plugin) EndDeviceUpgrade(e PluginDeviceUpgradeEnded) ([]Event, error) {
+	if _, ok := p.DeviceUpgrades[e.UpgradeID]; !ok {
+		return nil, ErrUpgradeUnknown
+	}
+	return []Event{e}, nil
 }
 
 // InstallFiles makes a bundle available, in place of one of the same name. As it is already is no news.

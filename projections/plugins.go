@@ -16,6 +16,8 @@ type Plugin struct {
 	Versions []PluginVersion `json:"versions"` // oldest first, uninstalled ones too
 	// Bundles are the files phones may fetch, by name.
 	Bundles []domain.PluginFiles `json:"bundles"`
+	// DeviceUpgrades are those under way.
+	DeviceUpgrades []domain.PluginDeviceUpgradeStarted `json:"device_upgrades"`
 	Head
 }
 
@@ -32,7 +34,8 @@ var plugins = newNoun("plugin", "plugins", 1, []string{"live INTEGER NOT NULL", 
 
 func pluginRow(key string, d *Doc[domain.Plugin]) Plugin {
 	s := d.State
-	p := Plugin{Name: domain.PluginID(key), Current: s.Current, Pinned: s.Pinned != "", Versions: []PluginVersion{}, Bundles: []domain.PluginFiles{}, Head: d.Head}
+	p := Plugin{Name: domain.PluginID(key), Current: s.Current, Pinned: s.Pinned != "", Versions: []PluginVersion{}, Bundles: []domain.PluginFiles{},
+		DeviceUpgrades: []domain.PluginDeviceUpgradeStarted{}, Head: d.Head}
 	for _, a := range s.Versions {
 		v := PluginVersion{a, "installed"}
 		if s.Gone[a.Version] {
@@ -43,6 +46,9 @@ func pluginRow(key string, d *Doc[domain.Plugin]) Plugin {
 	slices.SortFunc(p.Versions, func(a, b PluginVersion) int { return domain.CompareVersions(a.Version, b.Version) })
 	for _, name := range slices.Sorted(maps.Keys(s.Bundles)) {
 		p.Bundles = append(p.Bundles, s.Bundles[name])
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.DeviceUpgrades)) {
+		p.DeviceUpgrades = append(p.DeviceUpgrades, s.DeviceUpgrades[id])
 	}
 	return p
 }

@@ -84,6 +84,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"PUT /plugins/{id}/pin":                   {"version": "1.0.0"},
 		"POST /plugins/{id}/bundles/{bundle}":     {},
 		"PUT /plugins/{id}/bundles/{bundle}":      {},
+		"POST /plugins/{id}/device-upgrades":      {"all": true},
 	}
 	body, ok = bodies[operation]
 	return body, ok

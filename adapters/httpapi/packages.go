@@ -168,8 +168,50 @@ func (a *api) plugins() {
 		}
 		return s.PinPlugin(ctx, commands.PinPlugin{Name: in.ID, Version: in.Body.Version})
 	})
+	a.deviceUpgrades()
 	a.bundles()
 	a.running()
+}
+
+// deviceUpgrades registers what moves devices to other versions.
+func (a *api) deviceUpgrades() {
+	change(a, op{"POST", "/plugins/{id}/device-upgrades", "upgrade-devices", "Move devices to another version, in waves; a dry run shows the lines that change", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Body struct {
+			Version     string            `json:"version,omitempty" doc:"the one new devices get when empty"`
+			TenantID    domain.TenantID   `json:"tenant_id,omitempty"`
+			CategoryID  domain.CategoryID `json:"category_id,omitempty"`
+			Devices     []domain.DeviceID `json:"devices,omitempty"`
+			All         bool              `json:"all,omitempty" doc:"every device the plugin serves"`
+			Wave        int               `json:"wave,omitempty" doc:"devices moved before the next ones wait for them; 20"`
+			HaltAfter   int               `json:"halt_after,omitempty" doc:"failures after which it ends; 3"`
+			Synchronize bool              `json:"synchronize,omitempty" doc:"tell each phone to fetch"`
+		}
+	}) (commands.Outcome, string, made, error) {
+		if err := a.pluginsOf(ctx, s, in.ID); err != nil {
+			return commands.Outcome{}, "", made{}, err
+		}
+		b := in.Body
+		order := commands.UpgradeDevices{Plugin: in.ID, Version: b.Version, TenantID: b.TenantID, CategoryID: b.CategoryID, Devices: b.Devices, All: b.All,
+			Wave: b.Wave, HaltAfter: b.HaltAfter, Synchronize: b.Synchronize}
+		if in.DryRun {
+			out, err := s.PlanDeviceUpgrade(ctx, order)
+			return out, "", made{}, err
+		}
+		id, out, err := s.UpgradeDevices(ctx, order)
+		return out, "/api/v1/plugins/" + in.ID, made{id}, err
+	})
+	act(a, op{"DELETE", "/plugins/{id}/device-upgrades/{upgrade}", "cancel-device-upgrade", "Move no more devices; those moved stay moved", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Upgrade string `path:"upgrade" maxLength:"64"`
+		Planned
+	}) (commands.Outcome, error) {
+		if err := a.pluginsOf(ctx, s, in.ID); err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.CancelDeviceUpgrade(ctx, domain.PluginID(in.ID), in.Upgrade)
+	})
 }
 
 func (a *api) listPlugins() {

@@ -108,7 +108,7 @@ func fieldName(location string) string {
 // Sentinels by what they mean to a caller. Everything else is our trouble.
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
-		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrBundleUnknown, commands.ErrOperationUnknown, errNotFound}
+		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown, commands.ErrOperationUnknown, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
 	elsewhere = []error{domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
@@ -159,6 +159,7 @@ var (
 		{domain.ErrPluginInUse, "plugin-in-use"},
 		{domain.ErrPluginPinned, "plugin-pinned"},
 		{domain.ErrPluginNewest, "plugin-newest"},
+		{domain.ErrUpgradeUnderWay, "upgrade-under-way"},
 		{domain.ErrPathInUse, "path-in-use"},
 		{commands.ErrNoIndex, "no-index"},
 		{commands.ErrNoPackage, "no-package"},

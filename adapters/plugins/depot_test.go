@@ -16,9 +16,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"ledgerline/adapters/plugins"
@@ -484,4 +486,203 @@ bundles:
 	if err != nil || !bytes.Contains(r.Files[0].Data, []byte("firmware.url = http://p.example/N95-8.0.rom\n")) || len(r.Warnings) > 0 {
 		t.Errorf("%s %v %v", r.Files[0].Data, r.Warnings, err)
 	}
+}
+
+// nokias are phones of the plugin nokia at 1.0.0, of tenants acme and globex, two each, with 2.0.0 on offer, which cannot
+// make files for locale xx.
+func nokias(t *testing.T) *bench {
+	b := newBench(t)
+	b.install(t, commands.InstallPlugin{Archive: b.signed(t, nokia("1.0.0"))})
+	b.install(t, commands.InstallPlugin{Archive: b.signed(t, nokia("2.0.0", func(m fstest.MapFS) {
+		m["device.tmpl"].Data = append(m["device.tmpl"].Data, `{{if eq .Language "xx"}}{{index .Keys 99}}{{end}}`...)
+	}))})
+	ctx, s := t.Context(), b.Service
+	for i, tenant := range []domain.TenantID{"acme", "globex"} {
+		if _, _, err := s.CreateTenant(ctx, commands.CreateTenant{ID: tenant, Name: string(tenant)}); err != nil {
+			t.Fatal(err)
+		}
+		for n := range 2 {
+			mac := domain.MAC([]string{"0015651a2b01", "0015651a2b02", "0015651a2b03", "0015651a2b04"}[2*i+n])
+			if _, _, err := s.DiscoverDevice(ctx, commands.DiscoverDevice{MAC: mac, Vendor: "Nokia", Model: "N95", Plugin: "nokia", TenantID: tenant, Added: "operator"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b.react(t)
+	return b
+}
+
+func (b *bench) react(t *testing.T) {
+	t.Helper()
+	if err := b.React(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// versions are those the phones' files were made with, in the order of their ids.
+func (b *bench) versions(t *testing.T) (out []string) {
+	t.Helper()
+	for _, id := range []domain.DeviceID{"0015651a2b01", "0015651a2b02", "0015651a2b03", "0015651a2b04"} {
+		d, _, err := b.Service.CurrentDevice(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, d.Config.PluginVersion)
+	}
+	return out
+}
+
+func (b *bench) settings(t *testing.T, tenant domain.TenantID, s domain.Settings) {
+	t.Helper()
+	if _, _, err := b.Service.DefineLayer(t.Context(), commands.DefineLayer{ID: domain.TenantLayer(tenant), TenantID: tenant, Settings: s}); err != nil {
+		t.Fatal(err)
+	}
+	b.react(t)
+}
+
+// A new version comes to a phone by an order that names it, and no other way; a dry run shows the lines.
+func TestDevicesMoveByOrderOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := nokias(t)
+		b.install(t, commands.InstallPlugin{Name: "nokia", Upgrade: true})
+		b.settings(t, "acme", domain.Settings{"locale": "de_DE"}) // files are made anew, by the old version
+		if got := b.versions(t); !slices.Equal(got, []string{"1.0.0", "1.0.0", "1.0.0", "1.0.0"}) {
+			t.Fatalf("%v", got)
+		}
+		if _, err := b.Service.UninstallPlugin(t.Context(), commands.UninstallPlugin{Name: "nokia", Version: "1.0.0"}); !errors.Is(err, domain.ErrPluginInUse) {
+			t.Errorf("uninstalled while in use: %v", err)
+		}
+		order := commands.UpgradeDevices{Plugin: "nokia", TenantID: "globex"}
+		plan, err := b.Service.DryRun(t.Context(), func(ctx context.Context, s *commands.Service) error {
+			_, err := s.PlanDeviceUpgrade(ctx, order)
+			return err
+		})
+		if err != nil || len(plan.Files) != 2 || !strings.Contains(plan.Files[0].Before, "made.by = 1.0.0") || !strings.Contains(plan.Files[0].After, "made.by = 2.0.0") {
+			t.Errorf("planned: %+v %v", plan.Files, err)
+		}
+		id, _, err := b.Service.UpgradeDevices(t.Context(), order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.Service.UpgradeDevices(t.Context(), order); !errors.Is(err, domain.ErrUpgradeUnderWay) {
+			t.Errorf("two at once: %v", err)
+		}
+		p := commands.NewProgress("upgrade_devices")
+		if err := b.Service.CarryDeviceUpgrade(t.Context(), "nokia", id, p); err != nil {
+			t.Fatal(err)
+		}
+		b.react(t)
+		if got := b.versions(t); !slices.Equal(got, []string{"1.0.0", "1.0.0", "2.0.0", "2.0.0"}) {
+			t.Errorf("%v", got)
+		}
+		if p.Step().Current != 2 {
+			t.Errorf("progress %s", p.Step())
+		}
+		// The way back is the same order, to the older version.
+		back, _, err := b.Service.UpgradeDevices(t.Context(), commands.UpgradeDevices{Plugin: "nokia", Version: "1.0.0", Devices: []domain.DeviceID{"0015651a2b03"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Service.CarryDeviceUpgrade(t.Context(), "nokia", back, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.react(t)
+		if got := b.versions(t); !slices.Equal(got, []string{"1.0.0", "1.0.0", "1.0.0", "2.0.0"}) {
+			t.Errorf("back: %v", got)
+		}
+	})
+}
+
+// An upgrade that cannot make a phone's files leaves that phone as it is, and ends after too many.
+func TestDeviceUpgradeHalts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := nokias(t)
+		b.settings(t, "acme", domain.Settings{"locale": "xx_XX"})
+		id, _, err := b.Service.UpgradeDevices(t.Context(), commands.UpgradeDevices{Plugin: "nokia", Version: "2.0.0", All: true, HaltAfter: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Service.CarryDeviceUpgrade(t.Context(), "nokia", id, nil); err == nil || !strings.Contains(err.Error(), "0015651a2b02: its files cannot be made") {
+			t.Errorf("%v", err)
+		}
+		b.react(t)
+		if got := b.versions(t); !slices.Equal(got, []string{"1.0.0", "1.0.0", "1.0.0", "1.0.0"}) {
+			t.Errorf("%v", got)
+		}
+		p, _ := b.Service.Plugin(t.Context(), "nokia")
+		if types := eventTypes(b); len(p.DeviceUpgrades) > 0 || types[len(types)-1] != "plugin.device_upgrade_ended" {
+			t.Errorf("not over: %v", types)
+		}
+	})
+}
+
+// Phones of a tenant with hours are moved within them; others do not wait for them.
+func TestDeviceUpgradeKeepsHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := nokias(t)
+		now := b.Clock.Now().UTC()
+		b.settings(t, "acme", domain.Settings{"timezone": "UTC", "resync_from": now.Add(2 * time.Hour).Format("15:04"), "resync_until": now.Add(3 * time.Hour).Format("15:04")})
+		id, _, err := b.Service.UpgradeDevices(t.Context(), commands.UpgradeDevices{Plugin: "nokia", Version: "2.0.0", All: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- b.Service.CarryDeviceUpgrade(t.Context(), "nokia", id, nil) }()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		b.react(t)
+		if got := b.versions(t); !slices.Equal(got, []string{"1.0.0", "1.0.0", "2.0.0", "2.0.0"}) {
+			t.Errorf("before the hours: %v", got)
+		}
+		b.Clock.Advance(2*time.Hour + time.Minute)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		b.react(t)
+		if got := b.versions(t); !slices.Equal(got, []string{"2.0.0", "2.0.0", "2.0.0", "2.0.0"}) {
+			t.Errorf("in the hours: %v", got)
+		}
+	})
+}
+
+// Cancelled, it moves no more; stopped with its process, another one goes on.
+func TestDeviceUpgradeCancelledAndResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := nokias(t)
+		b.settings(t, "acme", domain.Settings{"resync_per_minute": 1})
+		start := func() string {
+			t.Helper()
+			id, _, err := b.Service.UpgradeDevices(t.Context(), commands.UpgradeDevices{Plugin: "nokia", Version: "2.0.0", All: true, Wave: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return id
+		}
+		id := start()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Service.CarryDeviceUpgrade(ctx, "nokia", id, nil) }()
+		synctest.Wait()
+		stop()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped: %v", err)
+		}
+		if got := b.versions(t); !slices.Equal(got, []string{"2.0.0", "1.0.0", "1.0.0", "1.0.0"}) {
+			t.Errorf("stopped after one: %v", got)
+		}
+		go func() { done <- b.Service.CarryDeviceUpgrade(t.Context(), "nokia", id, nil) }()
+		synctest.Wait()
+		if _, err := b.Service.CancelDeviceUpgrade(t.Context(), "nokia", id); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if got := b.versions(t); !slices.Equal(got, []string{"2.0.0", "2.0.0", "1.0.0", "1.0.0"}) {
+			t.Errorf("cancelled after another: %v", got)
+		}
+		if _, err := b.Service.CancelDeviceUpgrade(t.Context(), "nokia", id); !errors.Is(err, domain.ErrUpgradeUnknown) {
+			t.Errorf("cancelled twice: %v", err)
+		}
+	})
 }

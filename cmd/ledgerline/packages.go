@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ledgerline/adapters/plugins"
+	"ledgerline/commands"
 	"ledgerline/domain"
 	"ledgerline/projections"
 )
@@ -114,11 +115,15 @@ func (c *changedPlugins) take() (names map[domain.PluginID]bool, all bool) {
 
 // followPlugins loads what is installed, here or by another replica, and keeps vendors' files, until ctx ends.
 func (e *engine) followPlugins(ctx context.Context) error {
+	again := time.NewTicker(time.Minute) // another replica may have stopped moving devices
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-e.changed.wake:
+		case <-again.C:
+			e.changed.note(projections.Change{All: true})
 		}
 		names, all := e.changed.take()
 		if all {
@@ -146,6 +151,17 @@ func (e *engine) followPlugin(ctx context.Context, name domain.PluginID) error {
 	err = e.depot.Sync(ctx, p)
 	for _, b := range p.Bundles {
 		err = errors.Join(err, e.depot.Keep(ctx, string(name), b))
+	}
+	for id := range p.DeviceUpgrades {
+		if !e.reactor.Leads() {
+			break // another replica moves them
+		}
+		_, startErr := e.service.Operations().Start(ctx, commands.Work{Label: "upgrade_devices", Key: "upgrade-" + id, Do: func(ctx context.Context, progress *commands.Progress) error {
+			return e.service.CarryDeviceUpgrade(ctx, name, id, progress)
+		}})
+		if !errors.Is(startErr, commands.ErrOperationRunning) {
+			err = errors.Join(err, startErr)
+		}
 	}
 	return err
 }
