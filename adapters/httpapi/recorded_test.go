@@ -14,20 +14,22 @@ import (
 
 // unrecorded are the operations that can change something and yet leave no event here. Each says why.
 var unrecorded = map[string]string{
-	"DELETE /parked/{reaction}/{event}":       "there is none to discard here; the reactor's own tests have one",
-	"POST /parked/{reaction}/{event}/replay":  "what a replay does is recorded by the reaction",
-	"POST /parked/replay":                     "what a replay does is recorded by the reaction",
-	"POST /devices/{id}/regenerate":           "the files are what they were",
-	"DELETE /operations/{id}":                 "an operation is volatile; what it did is recorded by its command",
-	"POST /dialled-codes":                     "the example dials what no line has; what a right one does is in the tests of DialCode",
-	"POST /plugins/index":                     "an index is fetched anew; nothing of ours changes",
-	"POST /plugins":                           pluginWork,
-	"PUT /plugins/{id}/pin":                   pluginWork,
-	"PUT /plugins/{id}/versions/{version}":    pluginWork,
-	"DELETE /plugins/{id}/versions/{version}": pluginWork,
-	"PUT /plugins/{id}/bundles/{bundle}":      pluginWork,
-	"POST /plugins/{id}/bundles/{bundle}":     pluginWork,
-	"DELETE /plugins/{id}/bundles/{bundle}":   pluginWork,
+	"DELETE /parked/{reaction}/{event}":              "there is none to discard here; the reactor's own tests have one",
+	"POST /parked/{reaction}/{event}/replay":         "what a replay does is recorded by the reaction",
+	"POST /parked/replay":                            "what a replay does is recorded by the reaction",
+	"POST /devices/{id}/regenerate":                  "the files are what they were",
+	"DELETE /operations/{id}":                        "an operation is volatile; what it did is recorded by its command",
+	"POST /dialled-codes":                            "the example dials what no line has; what a right one does is in the tests of DialCode",
+	"POST /plugins/index":                            "an index is fetched anew; nothing of ours changes",
+	"POST /plugins":                                  pluginWork,
+	"PUT /plugins/{id}/pin":                          pluginWork,
+	"POST /plugins/{id}/device-upgrades":             pluginWork,
+	"DELETE /plugins/{id}/device-upgrades/{upgrade}": pluginWork,
+	"PUT /plugins/{id}/versions/{version}":           pluginWork,
+	"DELETE /plugins/{id}/versions/{version}":        pluginWork,
+	"PUT /plugins/{id}/bundles/{bundle}":             pluginWork,
+	"POST /plugins/{id}/bundles/{bundle}":            pluginWork,
+	"DELETE /plugins/{id}/bundles/{bundle}":          pluginWork,
 }
 
 const pluginWork = "this office has nowhere to put plugins; what is recorded of them is in the tests of their commands"
