@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ledgerline/domain"
 )
@@ -34,6 +35,7 @@ func (s *Service) ConfigureDevice(ctx context.Context, in ConfigureDevice) (Outc
 		if err != nil {
 			return nil, err
 		}
-		return d.Configure(domain.DeviceSpec{Parents: in.Parents, Settings: sealed, Description: in.Description})
+		return d.Configure(domain.DeviceSpec{Parents: in.Parents, Settings: sealed, Description: in.Description,
+			Autocreated: d.Autocreated && slices.Equal(d.Parents, in.Parents)})
 	})
 }

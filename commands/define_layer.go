@@ -14,6 +14,20 @@ type DefineLayer struct {
 	Name     string           `json:"name" validate:"max=200,text"`
 	Parents  []domain.LayerID `json:"parents" validate:"max=100,unique,dive,id"`
 	Settings domain.Settings  `json:"settings" validate:"-"`
+	LayerExtra
+}
+
+// LayerExtra is what only the wazo-provd face says of a layer. The zero value says nothing: an amendment
+// leaves it as it is.
+type LayerExtra struct {
+	// Lenient takes parents as they are named, whether or not they exist (wazo's rule); what a device may not use
+	// is left out when its settings are merged.
+	Lenient     bool   `json:"-"`
+	Role        string `json:"-" validate:"max=64,text"`
+	Transient   bool   `json:"-"`
+	Undeletable bool   `json:"-"`
+	// Extra is a JSON object.
+	Extra string `json:"-"`
 }
 
 // DefineLayer answers the layer's id. Errors: ErrInvalid, domain.ErrSettings, domain.ErrTenantUnknown, domain.ErrTenantDeleted,
@@ -35,18 +49,20 @@ func (s *Service) DefineLayer(ctx context.Context, in DefineLayer) (domain.Layer
 	if (in.ID == domain.BaseLayer && in.TenantID != domain.Master) || (isTenantLayer(in.ID) && in.ID != domain.TenantLayer(in.TenantID)) {
 		return "", Outcome{}, domain.ErrLayerOfOtherTenant
 	}
-	if err := s.checkParents(ctx, in.ID, in.TenantID, in.Parents); err != nil {
-		return "", Outcome{}, err
+	if !in.Lenient {
+		if err := s.checkParents(ctx, in.ID, in.TenantID, in.Parents); err != nil {
+			return "", Outcome{}, err
+		}
 	}
 	out, err := decide(ctx, s, in.ID.Stream(), func(l domain.Layer) ([]domain.Event, error) {
 		if l.Exists {
 			return nil, domain.ErrLayerExists
 		}
-		sealed, err := protect(ctx, s, in.ID.Subject(), settings, nil)
+		spec, err := s.layerSpec(ctx, in.ID, domain.LayerSpec{Name: in.Name, Parents: in.Parents, Settings: settings}, domain.LayerSpec{}, in.LayerExtra)
 		if err != nil {
 			return nil, err
 		}
-		return l.Define(in.ID, in.TenantID, domain.LayerSpec{Name: in.Name, Parents: in.Parents, Settings: sealed})
+		return l.Define(in.ID, in.TenantID, spec)
 	})
 	return in.ID, out, err
 }

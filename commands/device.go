@@ -153,11 +153,29 @@ func (s *Service) endLife(ctx context.Context, id domain.DeviceID, movedTo domai
 	return s.onDevice(ctx, id, func(d domain.Device) ([]domain.Event, error) { return d.Delete(movedTo) })
 }
 
-// ReleaseMAC takes an ended life off its MAC's claim.
-func (s *Service) ReleaseMAC(ctx context.Context, id domain.DeviceID) error {
-	d, _, err := load[domain.Device](ctx, s.Log, id.Stream())
-	if err != nil || !d.Deleted || d.MAC == "" {
+// ReleaseMAC takes a life that ended, or lost its MAC, with the event r off that MAC's claim.
+func (s *Service) ReleaseMAC(ctx context.Context, r domain.Recorded) error {
+	before, now, err := s.around(ctx, r)
+	if err != nil || before.MAC == "" || now.MAC == before.MAC && !now.Deleted {
 		return err
 	}
-	return s.releaseValue(ctx, claimMAC, string(d.MAC), id.Stream())
+	return s.releaseValue(ctx, claimMAC, string(before.MAC), r.Stream)
+}
+
+// around is a device as it stood before the event r, and as it stands now.
+func (s *Service) around(ctx context.Context, r domain.Recorded) (before, now domain.Device, err error) {
+	for past, err := range s.Log.Read(ctx, r.Stream, 0) {
+		if err != nil {
+			return before, now, fmt.Errorf("load %s: %w", r.Stream, err)
+		}
+		e, err := past.Event()
+		if err != nil {
+			return before, now, err
+		}
+		if past.Revision < r.Revision {
+			before = before.Apply(e)
+		}
+		now = now.Apply(e)
+	}
+	return before, now, nil
 }

@@ -258,6 +258,10 @@ type Candidates interface {
 	TenantsWaiting(ctx context.Context, at domain.Position) ([]domain.TenantID, error)
 	// WaitingSyncs lists up to limit devices of the tenant of which a paced sync waits, ordered by id and after after.
 	WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) ([]domain.WaitingSync, error)
+	// DevicesUnderLayer lists the live devices that name the layer as a parent of their own.
+	DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error)
+	// LayersOfRole lists the layers that exist and have the role, by id.
+	LayersOfRole(ctx context.Context, at domain.Position, role string) ([]domain.LayerID, error)
 	// DueCodes lists up to limit live codes whose validity ends at or before now.
 	DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error)
 	// CodeByID finds the stream of a code; ok is false when there is none.
@@ -279,6 +283,8 @@ type Shelf interface {
 	BySecret(ctx context.Context, hash string) (Shelved, bool, error)
 	// TenantByKey is the live tenant whose provisioning key hashes to hash.
 	TenantByKey(ctx context.Context, hash string) (domain.TenantID, bool, error)
+	// HasMould tells whether a layer has the role autocreate.
+	HasMould() bool
 	// Stale tells whether a stream among inputs has moved on since.
 	Stale(inputs []domain.Input) bool
 	// WaitFor returns when the view has caught up with at, or with ctx's error.
@@ -295,7 +301,9 @@ type Shelved struct {
 	Vendor   string
 	Plugin   string
 	// Assigned: the device has, or will have, files of its own; false for one that gets guest files.
-	Assigned      bool
+	Assigned bool
+	// Bare: nobody has said anything of the device yet, and it has no copy of a mould.
+	Bare          bool
 	MACPathClosed bool
 	SecretHash    string
 	Guest         bool // Files are guest files

@@ -79,7 +79,7 @@ var Reactions = []Reaction{
 	},
 	{
 		Name: "regenerate-config",
-		On: []string{"device.discovered", "device.identified", "device.assigned", "device.line_associated", "device.line_dissociated",
+		On: []string{"device.discovered", "device.identified", "device.amended", "device.assigned", "device.line_associated", "device.line_dissociated",
 			"device.configured", "device.plugin_pinned", "device.reset"},
 		Key: ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
@@ -117,6 +117,14 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name: "drop-transient-layer",
+		On:   []string{"device.configured", "device.reset", "device.deleted", "device.replaced"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.DropTransientLayer(ctx, DropTransientLayer{After: r})
+		},
+	},
+	{
 		Name: "release-extension",
 		On:   []string{"line.removed"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
@@ -126,10 +134,10 @@ var Reactions = []Reaction{
 	},
 	{
 		Name: "release-mac",
-		On:   []string{"device.deleted", "device.replaced"},
+		On:   []string{"device.amended", "device.deleted", "device.replaced"},
 		Key:  ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
-			return s.ReleaseMAC(ctx, domain.DeviceID(r.Stream.ID()))
+			return s.ReleaseMAC(ctx, r)
 		},
 	},
 	{

@@ -30,6 +30,18 @@ func want(ok bool, format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
+func add(k *kit, in commands.AmendDevice) {
+	_, _, err := k.AmendDevice(k.ctx, in)
+	k.ok(err)
+}
+
+// transient puts the device desk below the transient layer passing.
+func transient(k *kit) {
+	_, _, err := k.DefineLayer(k.ctx, commands.DefineLayer{ID: "passing", TenantID: domain.Master, LayerExtra: commands.LayerExtra{Lenient: true, Transient: true}})
+	k.ok(err)
+	add(k, commands.AmendDevice{ID: "desk", New: true, TenantID: domain.Master, MAC: phone, Config: "passing"})
+}
+
 var reactions = []reaction{
 	{"assign-redeemed-device", "a phone redeemed a code", func(k *kit) {
 		_, _, err := k.redeem(k.issue("rollout").Code, phone)
@@ -123,6 +135,23 @@ var reactions = []reaction{
 	}, "device.deleted", func(k *kit) error {
 		n := k.count("claim-mac", "claim.released")
 		return want(n == 1, "its address was released %d times", n)
+	}},
+	{"release-mac", "a device got another address", func(k *kit) {
+		add(k, commands.AmendDevice{ID: "desk", New: true, TenantID: "acme", MAC: phone})
+		k.settle()
+		add(k, commands.AmendDevice{ID: "desk", TenantID: "acme", MAC: spare})
+	}, "device.amended", func(k *kit) error {
+		n := k.count("claim-mac", "claim.released")
+		return want(n == 1, "addresses were released %d times", n)
+	}},
+	{"drop-transient-layer", "the last device below it was deleted", func(k *kit) {
+		transient(k)
+		k.settle()
+		_, err := k.DeleteDevice(k.ctx, commands.DeleteDevice{ID: "desk"})
+		k.ok(err)
+	}, "device.deleted", func(k *kit) error {
+		n := k.count("layer-passing", "layer.removed")
+		return want(n == 1, "the layer was removed %d times", n)
 	}},
 	{"continue-move", "a device was moved", func(k *kit) {
 		id := k.assign(phone, "acme", "")

@@ -71,6 +71,7 @@ type Revealed struct {
 	Guest    bool
 	Stack    Stack
 	Rendered Rendered
+	Username string // of line 1
 }
 
 // RenderDevice renders the files of a device as it is given, without recording anything.
@@ -95,7 +96,7 @@ func (s *Service) render(ctx context.Context, d domain.Device, stack Stack, secr
 	if secret != "" {
 		base += "d/" + secret + "/"
 	}
-	guest := !d.Assigned()
+	guest := d.Guest()
 	if guest {
 		var autoprov bool
 		settings, autoprov = autoprovSettings(settings, d)
@@ -113,7 +114,8 @@ func (s *Service) render(ctx context.Context, d domain.Device, stack Stack, secr
 			r.Files[i].Skeleton = bytes.ReplaceAll(r.Files[i].Skeleton, []byte(secret), []byte(domain.Redacted))
 		}
 	}
-	return Revealed{Device: d.ID, Guest: !d.Assigned(), Stack: stack, Rendered: r}, nil
+	username, _ := settings.Get("sip_lines.1.username").(string)
+	return Revealed{Device: d.ID, Guest: d.Guest(), Stack: stack, Rendered: r, Username: username}, nil
 }
 
 // baseURL is where phones come back to: the setting http_base_url, else the server's own, ending in "/".
@@ -133,7 +135,7 @@ func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed) (domain
 		has[f.MAC] = true
 	}
 	c := domain.DeviceConfigRegenerated{Plugin: r.Rendered.Plugin.Name, PluginVersion: r.Rendered.Plugin.Version, Guest: r.Guest,
-		Renderer: r.Rendered.Renderer, TZData: r.Rendered.TZData, Inputs: r.Stack.Inputs}
+		Renderer: r.Rendered.Renderer, TZData: r.Rendered.TZData, Inputs: r.Stack.Inputs, Username: r.Username}
 	for _, w := range r.Rendered.Warnings {
 		c.Warnings = append(c.Warnings, domain.ConfigWarning(w))
 	}

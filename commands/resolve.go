@@ -100,7 +100,11 @@ func (r *resolver) layers(ctx context.Context, name string, tenant domain.Tenant
 		if label == "" || len(ids) == 0 || id != ids[0] {
 			label = "layer " + string(id)
 		}
-		if err := r.level(ctx, label, id.Stream(), l.Settings); err != nil {
+		settings, err := r.s.LayerSettings(ctx, l.LayerSpec)
+		if err != nil {
+			return err
+		}
+		if err := r.level(ctx, label, id.Stream(), settings); err != nil {
 			return err
 		}
 	}
@@ -134,7 +138,7 @@ func (r *resolver) settings(ctx context.Context, d domain.Device) (Stack, error)
 	if err := r.layers(ctx, "tenant", d.TenantID, domain.TenantLayer(d.TenantID)); err != nil {
 		return r.stack, err
 	}
-	if !d.Assigned() {
+	if d.Guest() {
 		return r.stack, nil
 	}
 	if d.CategoryID != "" {

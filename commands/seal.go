@@ -79,7 +79,10 @@ func protect[T tree[T]](ctx context.Context, s *Service, subject domain.Subject,
 				if old == nil {
 					return nil, &domain.SettingsError{Field: dotted(pointer), Rule: "is redacted, and there is no value to keep"}
 				}
-				return old, nil
+				if _, kept := sealedOf(old); kept {
+					return old, nil
+				}
+				v = old // of settings that were kept as one secret
 			}
 			clear, err := domain.LeafText(v)
 			if err != nil {

@@ -184,6 +184,11 @@ func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool,
 	if err != nil {
 		return Shelved{}, false, err
 	}
+	if s.Shelf.HasMould() {
+		if out, err = s.AutocreateConfig(ctx, AutocreateConfig{ID: id, After: out}); err != nil {
+			return Shelved{}, false, err
+		}
+	}
 	return Shelved{Device: id, MAC: who.MAC, TenantID: domain.Master, Vendor: who.Vendor, Model: who.Model, Fw: who.Fw, Plugin: who.Plugin,
 		Revision: out.Revision, Dirty: true}, true, nil
 }
@@ -261,6 +266,12 @@ func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, r
 		}
 		row.Dirty = true
 		row.Revision = -1
+	}
+	if row.Bare && s.Shelf.HasMould() {
+		if _, err := s.AutocreateConfig(ctx, AutocreateConfig{ID: row.Device}); err != nil {
+			return Served{}, err
+		}
+		row.Dirty, row.Revision = true, -1
 	}
 	files, guest, modified := row.Files, row.Guest, row.GeneratedAt
 	if row.Dirty || len(files) == 0 || s.Shelf.Stale(row.Inputs) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,10 +26,24 @@ type DeviceFacts struct {
 	// is the version it is pinned to, empty for the one its files were last made with; see Device.Version.
 	Plugin        string `json:"plugin,omitempty"`
 	PluginVersion string `json:"plugin_version,omitempty"`
+	// Serial and UUID are what some phones show instead of, or beside, their MAC.
+	Serial string `json:"serial,omitempty"`
+	UUID   string `json:"uuid,omitempty"`
 }
 
 // DeviceIdentified: the phone showed new facts of itself (a firmware, a model not known before).
 type DeviceIdentified struct{ DeviceFacts }
+
+// DeviceAmended: an operator said anew what the device is, whole; unlike DeviceIdentified, which adds what the
+// phone showed. What the device is to do stands in DeviceConfigured.
+type DeviceAmended struct {
+	MAC MAC `json:"mac,omitempty"`
+	DeviceFacts
+	// Address is the IP address the operator gave; where the phone really is, its requests tell.
+	Address Personal `json:"address,omitzero"`
+	// Extra is a JSON object of further keys of a wazo-provd device, kept for who put them there.
+	Extra Secret `json:"extra,omitzero"`
+}
 
 // DeviceAssigned: the device belongs to a tenant and category, and maybe to a user. Leaving the master
 // tenant is final. Secret is the path secret under which the phone fetches from now on.
@@ -77,6 +92,9 @@ type DeviceSpec struct {
 	Parents     []LayerID `json:"parents,omitempty"`
 	Settings    Settings  `json:"settings,omitempty"`
 	Description string    `json:"description,omitempty"`
+	// Autocreated: the parents are a copy of the mould for new phones (RoleAutocreate), and make files of its own
+	// for a device that is not assigned to anybody yet.
+	Autocreated bool `json:"autocreated,omitempty"`
 }
 
 // DeviceReset: back to the unconfigured state; lines and settings are taken off, the tenant stays.
@@ -105,7 +123,9 @@ type DeviceConfigRegenerated struct {
 	Guest         bool            `json:"guest,omitempty"` // the autoprovisioning files of an unconfigured phone
 	Inputs        []Input         `json:"inputs"`
 	Files         []GeneratedFile `json:"files"`
-	Warnings      []ConfigWarning `json:"warnings,omitempty"`
+	// Username is the SIP user of line 1 in the settings the files were made from.
+	Username string          `json:"username,omitempty"`
+	Warnings []ConfigWarning `json:"warnings,omitempty"`
 }
 
 // Input is one stream the files followed from, with the revision it stood at (NoStream: it did not exist).
@@ -172,6 +192,7 @@ type DeviceFileDelivered struct {
 
 func (DeviceDiscovered) EventType() string        { return "device.discovered" }
 func (DeviceIdentified) EventType() string        { return "device.identified" }
+func (DeviceAmended) EventType() string           { return "device.amended" }
 func (DeviceAssigned) EventType() string          { return "device.assigned" }
 func (DeviceAwaitingLine) EventType() string      { return "device.awaiting_line" }
 func (DeviceLineAssociated) EventType() string    { return "device.line_associated" }
@@ -187,7 +208,7 @@ func (DeviceConfigDelivered) EventType() string   { return "device.config_delive
 func (DeviceConfigRevealed) EventType() string    { return "device.config_revealed" }
 func (DeviceFileDelivered) EventType() string     { return "device.file_delivered" }
 
-var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
+var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAmended](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
 	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
 	of[DeviceConfigRevealed](), of[DeviceFileDelivered](),
@@ -201,6 +222,9 @@ type Device struct {
 	ID  DeviceID
 	MAC MAC
 	DeviceFacts
+	Added      string // by whom it was made known: auto, operator
+	Address    Personal
+	Extra      Secret
 	TenantID   TenantID
 	CategoryID CategoryID
 	UserID     UserID
@@ -221,8 +245,10 @@ type Device struct {
 	Sync          Sync
 	// PastHash and PastLines are what a reset took off: the phone may still ask below its old path, and be
 	// registered with its old accounts. Gone with the next assignment.
-	PastHash   string
-	PastLines  []LineID
+	PastHash  string
+	PastLines []LineID
+	// Remote is the SIP user of line 1 that the phone really has: of the files it last fetched.
+	Remote     string
 	Exists     bool
 	Deleted    bool
 	MovedTo    TenantID
@@ -239,9 +265,11 @@ func (id DeviceID) Subject() Subject { return Subject(id.Stream()) }
 func (d Device) Apply(e Event) Device {
 	switch e := e.(type) {
 	case DeviceDiscovered:
-		d.ID, d.MAC, d.DeviceFacts, d.TenantID, d.Exists = e.DeviceID, e.MAC, e.DeviceFacts, Master, true
+		d.ID, d.MAC, d.DeviceFacts, d.Added, d.TenantID, d.Exists = e.DeviceID, e.MAC, e.DeviceFacts, e.Added, Master, true
 	case DeviceIdentified:
 		d.DeviceFacts = e.DeviceFacts
+	case DeviceAmended:
+		d.MAC, d.DeviceFacts, d.Address, d.Extra = e.MAC, e.DeviceFacts, e.Address, e.Extra
 	case DeviceAssigned:
 		d.TenantID, d.CategoryID, d.UserID, d.CodeID, d.Awaiting = e.TenantID, e.CategoryID, e.UserID, e.CodeID, false
 		if e.SecretHash != "" {
@@ -290,12 +318,28 @@ func (d Device) Apply(e Event) Device {
 		delivered[e.Path] = e.MAC
 		d.Delivered = delivered
 		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+		if slices.ContainsFunc(d.Config.Files, func(f GeneratedFile) bool { return f.MAC == e.MAC }) && d.names(e.Path) {
+			d.Remote = d.Config.Username
+		}
 	case DeviceFileDelivered:
 		d.VendorFiles = put(d.VendorFiles, e.Path, e.SHA256)
 	case DeviceSyncRequested, DeviceSyncOutcome:
 		d.Sync = d.Sync.apply(e)
 	}
 	return d
+}
+
+// Bare tells whether nobody has said anything of a live device: it was seen, or written down, and that is all.
+func (d Device) Bare() bool {
+	return d.Live() == nil && len(d.Parents) == 0 && len(d.Lines) == 0 && len(d.Settings) == 0 && d.UserID == "" && d.CategoryID == "" && d.CodeID == ""
+}
+
+// names tells whether a file is the device's alone: its name has the MAC in it, unless none of its files' names has.
+func (d Device) names(path string) bool {
+	mine := func(path string) bool {
+		return d.MAC != "" && strings.Contains(strings.NewReplacer(":", "", "-", "").Replace(strings.ToLower(path)), string(d.MAC))
+	}
+	return mine(path) || !slices.ContainsFunc(d.Config.Files, func(f GeneratedFile) bool { return mine(f.Path) })
 }
 
 // States of a device, in the words users know.
@@ -325,9 +369,12 @@ func (d Device) Status() string {
 	return StateConfigured
 }
 
-// Assigned tells whether the device has files of its own, rather than the guest files: it was assigned,
-// and not reset since.
+// Assigned tells whether the device was assigned, and not reset since.
 func (d Device) Assigned() bool { return d.SecretHash != "" }
+
+// Guest tells whether the device gets the guest files rather than files of its own: it is not assigned, and
+// has no copy of a mould.
+func (d Device) Guest() bool { return !d.Assigned() && !d.Autocreated }
 
 var (
 	ErrDeviceUnknown       = errors.New("no such device")
@@ -389,7 +436,8 @@ func (d Device) PinPlugin(version string) ([]Event, error) {
 // Identify notes facts the phone shows that we did not know.
 func (d Device) Identify(seen DeviceFacts) []Event {
 	known := d.DeviceFacts
-	for _, f := range []struct{ known, seen *string }{{&known.Vendor, &seen.Vendor}, {&known.Model, &seen.Model}, {&known.Firmware, &seen.Firmware}} {
+	for _, f := range []struct{ known, seen *string }{{&known.Vendor, &seen.Vendor}, {&known.Model, &seen.Model}, {&known.Firmware, &seen.Firmware},
+		{&known.Serial, &seen.Serial}, {&known.UUID, &seen.UUID}} {
 		if *f.seen != "" {
 			*f.known = *f.seen
 		}
@@ -401,6 +449,17 @@ func (d Device) Identify(seen DeviceFacts) []Event {
 		return nil
 	}
 	return []Event{DeviceIdentified{known}}
+}
+
+// Amend says anew what the device is; the same again is no news.
+func (d Device) Amend(e DeviceAmended) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	if d.MAC == e.MAC && d.DeviceFacts == e.DeviceFacts && d.Address.Same(e.Address.Sealed) && d.Extra.Same(e.Extra.Sealed) {
+		return nil, nil
+	}
+	return []Event{e}, nil
 }
 
 // CanAssign is nil when the device may go to tenant: leaving the master tenant is final.
@@ -510,7 +569,8 @@ func (d Device) Configure(spec DeviceSpec) ([]Event, error) {
 	if err := d.Live(); err != nil {
 		return nil, err
 	}
-	if slices.Equal(d.Parents, spec.Parents) && d.Description == spec.Description && d.Settings.Equal(spec.Settings) {
+	if slices.Equal(d.Parents, spec.Parents) && d.Description == spec.Description && d.Autocreated == spec.Autocreated &&
+		d.Settings.Equal(spec.Settings) {
 		return nil, nil
 	}
 	return []Event{DeviceConfigured{spec}}, nil

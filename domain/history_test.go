@@ -123,7 +123,7 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Line{}.Apply(e), domain.Line{}) || !reflect.DeepEqual(domain.APIKey{}.Apply(e), domain.APIKey{}) ||
 			!reflect.DeepEqual(domain.Keyed{}.Apply(e), domain.Keyed{}) || !reflect.DeepEqual(domain.Request{}.Apply(e), domain.Request{}) || !reflect.DeepEqual(domain.Claim{}.Apply(e), domain.Claim{}) ||
 			!reflect.DeepEqual(domain.Checkpoint{}.Apply(e), domain.Checkpoint{}) ||
-			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) ||
+			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) || !reflect.DeepEqual(domain.Parameters{}.Apply(e), domain.Parameters{}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
 	none := map[string]bool{"code.denied": true, "apikey.denied": true, "device.config_revealed": true, "subject.erased": true}

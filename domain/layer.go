@@ -19,6 +19,27 @@ type LayerSpec struct {
 	// Parents are merged first, in order, a later one over an earlier one.
 	Parents  []LayerID `json:"parents,omitempty"`
 	Settings Settings  `json:"settings"`
+	// Bulk holds the settings instead, as one secret, where there are too many secrets to seal each alone
+	// (SettingsBulk): a DECT system with a thousand lines.
+	Bulk Secret `json:"bulk,omitzero"`
+	// Role is what the server itself uses the layer for: RoleAutocreate, or empty. Other roles of a wazo-provd
+	// config are kept.
+	Role string `json:"role,omitempty"`
+	// Transient: the layer goes when the last device leaves it.
+	Transient bool `json:"transient,omitempty"`
+	// Undeletable: the layer cannot be removed until this is amended.
+	Undeletable bool `json:"undeletable,omitempty"`
+	// Extra is a JSON object of further keys of a wazo-provd config, kept for who put them there.
+	Extra Secret `json:"extra,omitzero"`
+}
+
+// RoleAutocreate is the role of the mould of which every new phone gets a copy.
+const RoleAutocreate = "autocreate"
+
+// Same tells whether both describe the same layer.
+func (s LayerSpec) Same(t LayerSpec) bool {
+	return s.Name == t.Name && slices.Equal(s.Parents, t.Parents) && s.Settings.Equal(t.Settings) && s.Bulk.Same(t.Bulk.Sealed) &&
+		s.Role == t.Role && s.Transient == t.Transient && s.Undeletable == t.Undeletable && s.Extra.Same(t.Extra.Sealed)
 }
 
 // LayerAmended: the layer is now as described, whole.
@@ -65,6 +86,7 @@ var (
 	ErrLayerExists        = errors.New("layer exists already")
 	ErrLayerOfOtherTenant = errors.New("layer belongs to another tenant")
 	ErrLayerCycle         = errors.New("layer would be its own ancestor")
+	ErrLayerUndeletable   = errors.New("layer is marked as not to be removed")
 	ErrLayerParent        = errors.New("parent layer does not exist or belongs to another tenant")
 )
 
@@ -84,7 +106,7 @@ func (l Layer) Amend(spec LayerSpec) ([]Event, error) {
 	if !l.Exists {
 		return nil, ErrLayerUnknown
 	}
-	if l.Name == spec.Name && slices.Equal(l.Parents, spec.Parents) && l.Settings.Equal(spec.Settings) {
+	if l.LayerSpec.Same(spec) {
 		return nil, nil
 	}
 	return []Event{LayerAmended{spec}}, nil
@@ -92,8 +114,11 @@ func (l Layer) Amend(spec LayerSpec) ([]Event, error) {
 
 // Remove ends the layer. Removing one that is not there is ErrLayerUnknown.
 func (l Layer) Remove() ([]Event, error) {
-	if !l.Exists {
+	switch {
+	case !l.Exists:
 		return nil, ErrLayerUnknown
+	case l.Undeletable:
+		return nil, ErrLayerUndeletable
 	}
 	return []Event{LayerRemoved{}}, nil
 }

@@ -94,6 +94,16 @@ func (c Candidates) WaitingSyncs(ctx context.Context, at domain.Position, tenant
 	return found, err
 }
 
+// DevicesUnderLayer lists the live devices that name the layer as a parent of their own, by id.
+func (c Candidates) DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, "SELECT owner FROM device_parents WHERE layer_id = ? ORDER BY owner", string(layer))
+}
+
+// LayersOfRole lists the layers that exist and have the role, by id.
+func (c Candidates) LayersOfRole(ctx context.Context, at domain.Position, role string) ([]domain.LayerID, error) {
+	return texts[domain.LayerID](ctx, c, at, "SELECT key FROM layers WHERE role = ? AND live = 1 ORDER BY key", role)
+}
+
 // DueCodes lists up to limit live codes whose validity ends at or before now, the oldest first.
 func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) (due []domain.CodeRef, err error) {
 	const sql = "SELECT code_id, key FROM codes WHERE state = 'live' AND valid_until <= ? ORDER BY valid_until, key LIMIT ?"

@@ -111,7 +111,7 @@ func (p *configProjection) Apply(tx Tx, f *Fact) error {
 			return nil
 		}
 		return p.outdate(tx, key)
-	case domain.DeviceIdentified, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated:
+	case domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated:
 		return p.outdate(tx, key)
 	}
 	return nil

@@ -24,7 +24,14 @@ type Device struct {
 	Description string            `json:"description,omitempty"`
 	Parents     []domain.LayerID  `json:"parents,omitempty"`
 	// Settings are the device's own, secrets sealed.
-	Settings      domain.Settings        `json:"settings,omitempty"`
+	Settings    domain.Settings `json:"settings,omitempty"`
+	Autocreated bool            `json:"autocreated,omitempty"`
+	Bare        bool            `json:"-"`                // domain.Device.Bare
+	Added       string          `json:"added"`            // auto, operator
+	Remote      string          `json:"remote,omitempty"` // domain.Device.Remote
+	// Address and Extra are of the wazo-provd document, sealed.
+	Address       domain.Personal        `json:"-"`
+	Extra         domain.Secret          `json:"-"`
 	Lines         []DeviceLine           `json:"lines"` // by position
 	Awaiting      bool                   `json:"awaiting"`
 	MACPathClosed bool                   `json:"mac_path_closed"`
@@ -69,18 +76,23 @@ var devices = func() *noun[domain.Device] {
 		"CREATE INDEX devices_secret_hash ON devices (secret_hash) WHERE secret_hash IS NOT NULL",
 		"CREATE INDEX devices_plugin ON devices (plugin, key) WHERE live = 1",
 		"CREATE INDEX devices_sync_waits ON devices (sync_waits, key) WHERE sync_waits IS NOT NULL",
-		"CREATE INDEX device_lines_line ON device_lines (line_id)")
-	n.schema.Linked = []LinkSchema{{"device_lines", []string{"position INTEGER NOT NULL", "line_id TEXT NOT NULL"}}}
+		"CREATE INDEX device_lines_line ON device_lines (line_id)",
+		"CREATE INDEX device_parents_layer ON device_parents (layer_id)")
+	n.schema.Linked = []LinkSchema{{"device_lines", []string{"position INTEGER NOT NULL", "line_id TEXT NOT NULL"}},
+		{"device_parents", []string{"layer_id TEXT NOT NULL"}}}
 	n.schema.Links = func(_ string, row any) [][][]any {
 		d := row.(*Doc[domain.Device])
 		if d.State.Live() != nil {
-			return [][][]any{nil}
+			return [][][]any{nil, nil}
 		}
-		var lines [][]any
+		var lines, parents [][]any
 		for _, p := range d.State.Positions() {
 			lines = append(lines, []any{int64(p), string(d.State.Lines[p])})
 		}
-		return [][][]any{lines}
+		for _, id := range d.State.Parents {
+			parents = append(parents, []any{string(id)})
+		}
+		return [][][]any{lines, parents}
 	}
 	n.after = afterDevice
 	return n
@@ -102,7 +114,7 @@ func afterDevice(_ domain.Device, d *Doc[domain.Device], f *Fact) {
 		for i, file := range c.Files {
 			files[i] = domain.GeneratedFile{Path: file.Path, MAC: file.MAC}
 		}
-		c.Inputs, c.Files = nil, files
+		c.Inputs, c.Files = nil, files // Username stays: what is fetched of them shows as Remote
 	case domain.DeviceConfigDelivered:
 		d.DeliveredAt = f.At
 	case domain.DeviceSyncRequested, domain.DeviceSyncOutcome:
@@ -116,8 +128,8 @@ func deviceRow(key string, d *Doc[domain.Device]) Device {
 	out := Device{ID: domain.DeviceID(key), Life: life, MAC: s.MAC, DeviceFacts: s.DeviceFacts, State: s.Status(), TenantID: s.TenantID,
 		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
 		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
-		ReplacedBy: s.ReplacedBy, Secret: s.Secret, SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt,
-		DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Head: d.Head}
+		ReplacedBy: s.ReplacedBy, Autocreated: s.Autocreated, Bare: s.Bare(), Added: s.Added, Remote: s.Remote, Address: s.Address, Extra: s.Extra, Secret: s.Secret,
+		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Head: d.Head}
 	for _, p := range s.Positions() {
 		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
 	}

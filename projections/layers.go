@@ -15,13 +15,14 @@ type Layer struct {
 	Head
 }
 
-var layers = newNoun("layer", "layers", 1,
-	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "name TEXT", "revision INTEGER NOT NULL"},
+var layers = newNoun("layer", "layers", 2,
+	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "name TEXT", "role TEXT", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Layer]) []any {
 		s := d.State
-		return []any{flag(s.Exists), flag(s.ID != ""), orNull(s.TenantID), orNull(s.Name), int64(d.Head.Revision)}
+		return []any{flag(s.Exists), flag(s.ID != ""), orNull(s.TenantID), orNull(s.Name), orNull(s.Role), int64(d.Head.Revision)}
 	},
-	"CREATE INDEX layers_tenant ON layers (tenant_id, key)")
+	"CREATE INDEX layers_tenant ON layers (tenant_id, key)",
+	"CREATE INDEX layers_role ON layers (role, key) WHERE role IS NOT NULL")
 
 func layerRow(key string, d *Doc[domain.Layer]) Layer {
 	l := Layer{ID: domain.LayerID(key), TenantID: d.State.TenantID, LayerSpec: d.State.LayerSpec, State: StateRemoved, Head: d.Head}

@@ -182,6 +182,11 @@ func (s *Sightings) ByIP(ctx context.Context, ip string, limit int) ([]Row, erro
 	return s.rows(ctx, `ip = ?`, limit, ip)
 }
 
+// Addresses lists where every known device was seen last.
+func (s *Sightings) Addresses(ctx context.Context) ([]Row, error) {
+	return s.rows(ctx, `device <> ''`, 1<<30)
+}
+
 // Unknown lists up to limit identities nobody knows or that were refused, latest first.
 func (s *Sightings) Unknown(ctx context.Context, limit int) ([]Row, error) {
 	return s.rows(ctx, `device = ''`, limit)

@@ -23,6 +23,12 @@ type Shelf struct {
 	byHash  map[string]commands.Shelved
 	names   map[domain.DeviceID]names
 	tenants map[string]domain.TenantID
+	moulds  moulds
+}
+
+// moulds is whether there is a mould for new phones: asked once per change of a layer.
+type moulds struct {
+	known, some bool
 }
 
 // names is what a device's row is kept under.
@@ -48,6 +54,8 @@ func (s *Shelf) OnChange(c projections.Change) {
 			s.forget(domain.DeviceID(stream.ID()))
 		case "tenant":
 			clear(s.tenants)
+		case "layer":
+			s.moulds = moulds{}
 		}
 	}
 }
@@ -57,6 +65,7 @@ func (s *Shelf) clear() {
 	clear(s.byHash)
 	clear(s.names)
 	clear(s.tenants)
+	s.moulds = moulds{}
 }
 
 // forget drops a device's row, and the row another device has under the same MAC: which of several carries
@@ -120,7 +129,7 @@ func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bo
 
 func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved, error) {
 	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
-		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true, Syncing: d.Sync.Open()}
+		Assigned: d.Assigned(), Bare: d.Bare, MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true, Syncing: d.Sync.Open()}
 	c, found, err := projections.ConfigByDevice(ctx, s.Views, d.ID)
 	if err != nil || !found {
 		return row, err
@@ -175,6 +184,27 @@ func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, 
 		s.tenants[hash] = t.ID
 	}
 	return t.ID, true, nil
+}
+
+// HasMould tells whether a layer has the role autocreate; false also while the views cannot tell.
+func (s *Shelf) HasMould() bool {
+	s.mu.RLock()
+	m := s.moulds
+	s.mu.RUnlock()
+	if m.known {
+		return m.some
+	}
+	before := s.commits.Load()
+	found, err := projections.Candidates{Views: s.Views, Wait: s.Runner}.LayersOfRole(context.Background(), domain.Position{}, domain.RoleAutocreate)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commits.Load() == before {
+		s.moulds = moulds{true, len(found) > 0}
+	}
+	return len(found) > 0
 }
 
 // Stale tells whether a stream among inputs has moved on since.

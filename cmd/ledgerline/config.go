@@ -64,6 +64,9 @@ type Config struct {
 	ESDBTLSKey       string        `key:"esdb-tls-key" usage:"private key for esdb-listen (PEM, reloaded when it changes)"`
 	SightingsDays    int           `key:"sightings-days" default:"30" usage:"days that last-seen data is kept"`
 	CheckpointEvery  time.Duration `key:"checkpoint-every" default:"60s" usage:"longest time that new events wait for a signed checkpoint"`
+	ProvdAuthURL     string        `key:"provd-auth-url" usage:"token service (wazo-auth) that says what tokens may do under /0.2; without it, API keys are the tokens"`
+	ProvdCredentials string        `key:"provd-auth-credentials-file" usage:"file with id:key of this service at the token service"`
+	ProvdAuthCache   time.Duration `key:"provd-auth-cache" default:"0s" usage:"for how long an answer of the token service is used again; 0 asks it anew each time"`
 	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
 	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
 
@@ -224,6 +227,12 @@ func (c *Config) check() error {
 	}
 	if c.ReactorLease < time.Second || c.ReactorLease > 10*time.Minute {
 		bad("reactor-lease must be between 1s and 10m")
+	}
+	if c.ProvdAuthURL != "" && c.ProvdCredentials == "" {
+		bad("provd-auth-url needs provd-auth-credentials-file")
+	}
+	if c.ProvdAuthCache < 0 || c.ProvdAuthCache > time.Minute {
+		bad("provd-auth-cache must be 0 to 1m")
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")

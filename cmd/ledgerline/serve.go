@@ -232,12 +232,17 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
+	wazo, beside, err := e.provd()
+	if err != nil {
+		return nil, err
+	}
 	ops := httpapi.Ops{Alive: e.alive, Ready: e.ready, Metrics: e.metrics}.Handler()
 	servers := []func(context.Context) error{
-		func(ctx context.Context) error { return serveHTTP(ctx, l.admin, api) },
+		func(ctx context.Context) error { return serveHTTP(ctx, l.admin, withProvd(api, wazo)) },
 		func(ctx context.Context) error { return phones.Serve(ctx, l.phones) },
 		func(ctx context.Context) error { return serveHTTP(ctx, l.ops, ops) },
 	}
+	servers = append(servers, beside...)
 	if l.tftp != nil {
 		tftp, err := phonetftp.New(phonetftp.Options{Files: e.service, Sightings: e.sightings, TrustedNetworks: trusted, Metrics: e.metrics})
 		if err != nil {

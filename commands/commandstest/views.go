@@ -105,7 +105,7 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 			d.made, d.dirty, d.Config = time.Time{}, true, domain.DeviceConfigRegenerated{}
 		case domain.DeviceLineAssociated:
 			d.dirty, d.carried = true, append(slices.Clip(d.carried), e.LineID)
-		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated:
+		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated:
 			d.dirty = true
 		}
 		w.devices[domain.DeviceID(id)] = d
@@ -232,6 +232,26 @@ func (c *Candidates) StaleDevices(ctx context.Context, at domain.Position, strea
 		return d.ID > after && slices.ContainsFunc(d.Config.Inputs, func(in domain.Input) bool { return in.Stream == stream && in.Revision < rev })
 	})
 	return found[:min(limit, len(found))], err
+}
+
+// DevicesUnderLayer implements commands.Candidates.
+func (c *Candidates) DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error) {
+	return c.devices(ctx, at, func(d device) bool { return slices.Contains(d.Parents, layer) })
+}
+
+// LayersOfRole implements commands.Candidates.
+func (c *Candidates) LayersOfRole(ctx context.Context, at domain.Position, role string) (found []domain.LayerID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for id, l := range c.w.layers {
+		if l.Exists && l.Role == role {
+			found = append(found, id)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
 }
 
 // DueCodes implements commands.Candidates.
@@ -386,7 +406,7 @@ func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.She
 	}
 	d := slices.MaxFunc(found, func(a, b device) int { return a.assigned.Compare(b.assigned) })
 	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
-		Assigned: d.Assigned(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
+		Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
 		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Revision: s.w.revisions[d.ID.Stream()],
 		Dirty: d.dirty || d.made.IsZero(), Syncing: d.Sync.Open()}, true, nil
 }
@@ -414,6 +434,19 @@ func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, 
 		}
 	}
 	return "", false, nil
+}
+
+// HasMould implements commands.Shelf.
+func (s *Shelf) HasMould() bool {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	_ = s.w.catchUp(context.Background()) // as in Stale
+	for _, l := range s.w.layers {
+		if l.Exists && l.Role == domain.RoleAutocreate {
+			return true
+		}
+	}
+	return false
 }
 
 // Stale implements commands.Shelf.

@@ -71,6 +71,11 @@ func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error)
 	r.Shelf.Runner = r.Runner
 	r.Service = &commands.Service{Log: r.Ledger, Vault: r.Vault, Blobs: r.Blobs, Renderer: set, Recognizer: set,
 		Candidates: projections.Candidates{Views: r.Views, Wait: r.Runner}, Shelf: r.Shelf, PublicURL: "http://127.0.0.1:8667/"}
+	depot, err := plugins.NewDepot(plugins.Options{Dir: filepath.Join(dir, "plugins"), Set: set, Archive: r.Service.PluginArchive, History: r.Service.Plugin})
+	if err != nil {
+		return r, err
+	}
+	r.Service.Packages = depot
 	r.Reactor, err = reactor.New(reactor.Options{Log: r.Ledger, Store: r.Ledger, Service: r.Service, Reactions: commands.Reactions, From: reactor.FromHead})
 	return r, err
 }
