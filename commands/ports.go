@@ -324,12 +324,14 @@ type Sightings interface {
 	Seen(s Sighting)
 }
 
-// Whereabouts tells where phones were seen last: adapters/sightings.
+// Whereabouts tells where phones were seen last, and forgets it: adapters/sightings.
 type Whereabouts interface {
 	// Where are the latest sightings of the device, newest first; none when it has not been seen lately.
 	Where(ctx context.Context, device domain.DeviceID) ([]Sighting, error)
 	// At are the latest sightings at an address, newest first, those of strangers among them; at most 100.
 	At(ctx context.Context, ip string) ([]Sighting, error)
+	// Forget deletes what is kept of a device and of an address, either of them empty for none.
+	Forget(ctx context.Context, device domain.DeviceID, mac domain.MAC) error
 }
 
 // Sighting is one request of a phone. Device is empty for an unknown identity.

@@ -231,9 +231,15 @@ func TestErasingADevice(t *testing.T) {
 	k.settle()
 	before := asks(phone)
 	k.serve(before)
+	if len(k.Sightings.All()) == 0 {
+		t.Fatal("nobody noted where it was seen")
+	}
 	_, err := k.EraseSubject(k.ctx, commands.EraseSubject{Subject: id.Subject()})
 	k.ok(err)
 	k.settle()
+	if seen := k.Sightings.All(); len(seen) > 0 {
+		t.Errorf("it is still known where it was seen: %+v", seen)
+	}
 	k.crash()
 	if v, err := k.ServeFile(k.ctx, before); !errors.Is(err, domain.ErrErased) {
 		t.Errorf("served %d bytes, %v", len(v.Data), err)

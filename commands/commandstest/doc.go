@@ -123,6 +123,14 @@ func (s *Sightings) Seen(one commands.Sighting) {
 	s.seen = append(s.seen, one)
 }
 
+// Forget implements commands.Whereabouts.
+func (s *Sightings) Forget(_ context.Context, device domain.DeviceID, mac domain.MAC) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = slices.DeleteFunc(s.seen, func(v commands.Sighting) bool { return device != "" && v.Device == device || mac != "" && v.MAC == mac })
+	return nil
+}
+
 // Where implements commands.Whereabouts.
 func (s *Sightings) Where(_ context.Context, device domain.DeviceID) (out []commands.Sighting, err error) {
 	for _, seen := range slices.Backward(s.All()) {

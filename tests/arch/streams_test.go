@@ -13,7 +13,7 @@ import (
 // Every category of stream that domain or commands write to is known to domain.StreamID.History, or is
 // bookkeeping: what is forgotten there could be deleted through the EventStoreDB face (D11).
 func TestEveryCategoryIsHistory(t *testing.T) {
-	literal := regexp.MustCompile(`\bStream\("([a-z]+)",`)
+	literal := regexp.MustCompile(`\b(?:Stream\("([a-z]+)",|Subject(?:\(| = )"([a-z]+)-)`)
 	found := 0
 	for _, dir := range []string{"domain", "commands", "projections", "adapters"} {
 		err := filepath.WalkDir(filepath.Join("..", "..", dir), func(path string, d os.DirEntry, err error) error {
@@ -23,8 +23,8 @@ func TestEveryCategoryIsHistory(t *testing.T) {
 			b, err := os.ReadFile(path)
 			for _, m := range literal.FindAllStringSubmatch(string(b), -1) {
 				found++
-				if s := domain.Stream(m[1], "x"); !s.History() && !s.Internal() {
-					t.Errorf("%s writes streams %q: domain/stream.go does not list that category", path, m[1])
+				if s := domain.Stream(m[1]+m[2], "x"); !s.History() && !s.Internal() {
+					t.Errorf("%s writes streams %q: domain/stream.go does not list that category", path, m[1]+m[2])
 				}
 			}
 			return err
