@@ -294,12 +294,13 @@ func (a *app) replayFromServer(cmd *cobra.Command, stream string, from, last dom
 
 // auditStateCmd folds the log up to a moment into views of their own and lists what stood there.
 func (a *app) auditStateCmd() *cobra.Command {
-	var data, asOf, out string
+	var data, asOf, out, snapshots string
 	cmd := &cobra.Command{Use: "state [NOUN] --as-of T", Short: "The whole system as it stood at a time or position", Args: cobra.MaximumNArgs(1),
-		Long: "Replays the log up to T (RFC 3339, or a position) into views of its own and lists the nouns (tenants, categories, codes,\ndevices, users, lines, layers, apikeys), or counts them all. Sealed values stay sealed."}
+		Long: "Replays the log up to T (RFC 3339, or a position) into views of its own and lists the nouns (tenants, categories, codes,\ndevices, users, lines, layers, apikeys), or counts them all. Sealed values stay sealed. With --snapshots what was folded is kept, and\nthe next question about that time or a later one only folds the rest."}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.Flags().StringVar(&asOf, "as-of", "", "time or position; default now")
 	cmd.Flags().StringVar(&out, "keep", "", "directory to keep the views in")
+	cmd.Flags().StringVar(&snapshots, "snapshots", "", "directory of folded views by position, to begin from and to add to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		l, err := openToRead(cmd.Context(), data, false)
 		if err != nil {
@@ -317,14 +318,68 @@ func (a *app) auditStateCmd() *cobra.Command {
 			}
 			defer os.RemoveAll(dir)
 		}
+		if snapshots != "" {
+			if err := beginFrom(snapshots, dir, until); err != nil {
+				return err
+			}
+		}
 		store, err := foldUntil(cmd.Context(), l, until, dir)
 		if err != nil {
 			return err
 		}
-		defer store.Close()
-		return a.printState(cmd.Context(), store, until, args)
+		err = errors.Join(a.printState(cmd.Context(), store, until, args), store.Close())
+		if err == nil && snapshots != "" {
+			err = keepSnapshot(cmd.Context(), snapshots, dir)
+		}
+		return err
 	}
 	return cmd
+}
+
+// beginFrom copies the latest snapshot that is not after until into dir. One of another log, or of another release of
+// the program, is built anew by whoever opens it.
+func beginFrom(snapshots, dir string, until domain.Position) error {
+	found, err := os.ReadDir(snapshots)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the snapshots: %w", err)
+	}
+	var best domain.Position
+	for _, f := range found {
+		if at, err := domain.ParsePosition(f.Name()); err == nil && !until.Before(at) && best.Before(at) {
+			best = at
+		}
+	}
+	if best.IsZero() {
+		return nil
+	}
+	return os.CopyFS(dir, os.DirFS(filepath.Join(snapshots, best.String())))
+}
+
+// keepSnapshot keeps folded views below their position, once, and whole or not at all.
+func keepSnapshot(ctx context.Context, snapshots, dir string) error {
+	d, err := views.DigestOf(ctx, dir)
+	if err != nil {
+		return err
+	}
+	place := filepath.Join(snapshots, d.Position.String())
+	if _, err := os.Stat(place); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(snapshots, 0o700); err != nil {
+		return err
+	}
+	half, err := os.MkdirTemp(snapshots, ".half-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(half)
+	if err := os.CopyFS(half, os.DirFS(dir)); err != nil {
+		return err
+	}
+	return os.Rename(half, place)
 }
 
 // moment is the position a time or position text means (D12): of a time, the last event whose running
