@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"ledgerline/domain"
 )
@@ -68,6 +69,9 @@ func (s *Service) AmendDevice(ctx context.Context, in AmendDevice) (domain.Devic
 		}
 		if err != nil {
 			return id, out, err
+		}
+		if in.Address != "" && s.Sightings != nil && slices.ContainsFunc(out.Events, func(r domain.Recorded) bool { return r.Type == "device.amended" }) {
+			s.Sightings.Seen(Sighting{Device: id, MAC: in.MAC, IP: in.Address, Transport: "document", Path: "0.2", At: s.now()})
 		}
 		for _, r := range out.Events {
 			if r.Type == "device.configured" && len(d.Parents) > 0 && !in.New {

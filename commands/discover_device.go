@@ -16,6 +16,8 @@ type DiscoverDevice struct {
 	Model    string          `json:"model" validate:"max=64,text"`
 	Firmware string          `json:"firmware" validate:"max=64,text"`
 	Plugin   string          `json:"plugin" validate:"omitempty,id"`
+	Serial   string          `json:"serial" validate:"max=128,text"`
+	UUID     string          `json:"uuid" validate:"max=128,text"`
 	Version  string          `json:"plugin_version" validate:"omitempty,id"`
 	Added    string          `json:"added" validate:"required,oneof=auto operator"`
 	// TenantID, when set, assigns the device in the same append, as AssignDevice would.
@@ -49,7 +51,8 @@ func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain
 	if _, life := in.ID.Life(); life > 1 {
 		return "", Outcome{}, &InvalidError{"id", "must not end in a dot and a number"}
 	}
-	facts := domain.DeviceFacts{Vendor: in.Vendor, Model: in.Model, Firmware: in.Firmware, Plugin: in.Plugin, PluginVersion: in.Version}
+	facts := domain.DeviceFacts{Vendor: in.Vendor, Model: in.Model, Firmware: in.Firmware, Plugin: in.Plugin, PluginVersion: in.Version,
+		Serial: in.Serial, UUID: in.UUID}
 	if facts.Plugin == "" && s.Renderer != nil {
 		if p, ok := s.Renderer.Associate(Recognition{Vendor: in.Vendor, Model: in.Model, Fw: in.Firmware, MAC: in.MAC}); ok {
 			facts.Plugin = p.Name

@@ -225,6 +225,9 @@ type Recognition struct {
 	Model  string
 	Fw     string
 	MAC    domain.MAC
+	// Serial and UUID are what some phones show beside, or instead of, their MAC.
+	Serial string
+	UUID   string
 	// File is the path as the plugin's file table names it.
 	File string
 }
@@ -281,6 +284,9 @@ type Shelf interface {
 	ByMAC(ctx context.Context, mac domain.MAC) (Shelved, bool, error)
 	// BySecret is the live device whose path secret hashes to hash.
 	BySecret(ctx context.Context, hash string) (Shelved, bool, error)
+	// BySign is the live device with this serial number or, failing that, this UUID; ok is false when there is none,
+	// or more than one.
+	BySign(ctx context.Context, serial, uuid string) (Shelved, bool, error)
 	// TenantByKey is the live tenant whose provisioning key hashes to hash.
 	TenantByKey(ctx context.Context, hash string) (domain.TenantID, bool, error)
 	// HasMould tells whether a layer has the role autocreate.
@@ -300,6 +306,8 @@ type Shelved struct {
 	Fw       string
 	Vendor   string
 	Plugin   string
+	Serial   string
+	UUID     string
 	// Assigned: the device has, or will have, files of its own; false for one that gets guest files.
 	Assigned bool
 	// Bare: nobody has said anything of the device yet, and it has no copy of a mould.

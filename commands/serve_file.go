@@ -75,7 +75,18 @@ func (s *Service) ServeFile(ctx context.Context, in ServeFile) (Served, error) {
 		}
 		return Served{}, err
 	}
+	byOther := false
+	if !found && known && who.MAC == "" && in.Via == "mac" {
+		if row, byOther, err = s.byOtherSigns(ctx, in, who); err != nil {
+			return Served{}, err
+		}
+	}
 	s.sighted(in, who, row)
+	if byOther {
+		if v, err := s.serveOwn(ctx, in, who, row); !errors.Is(err, ErrNoFile) {
+			return v, err
+		}
+	}
 	if !found {
 		return s.serveCommon(ctx, in, who, known)
 	}
@@ -168,11 +179,68 @@ func (s *Service) byMAC(ctx context.Context, in ServeFile, who Recognition, know
 	case !known:
 		return row, false, ErrNoFile
 	}
-	return s.discover(ctx, who)
+	row, found, err = s.discover(ctx, who)
+	if err == nil && found && (row.MACPathClosed || row.Assigned && !in.private()) {
+		return row, false, ErrNoFile
+	}
+	return row, found, err
+}
+
+// byOtherSigns finds the device of a phone that shows no MAC, in a trusted network: by serial number, by UUID, and by
+// address where it is the only one there and what it shows does not contradict. Behind an address translation, which the
+// parameter NAT tells of, an address says nothing.
+func (s *Service) byOtherSigns(ctx context.Context, in ServeFile, who Recognition) (Shelved, bool, error) {
+	if !in.Trusted {
+		return Shelved{}, false, nil
+	}
+	fits := func(row Shelved) bool { return !row.MACPathClosed && (!row.Assigned || in.private()) }
+	if who.Serial != "" || who.UUID != "" {
+		row, found, err := s.Shelf.BySign(ctx, who.Serial, who.UUID)
+		if err != nil || found {
+			return row, found && fits(row), err
+		}
+	}
+	if s.Whereabouts == nil || in.IP == "" {
+		return Shelved{}, false, nil
+	}
+	seen, err := s.Whereabouts.At(ctx, in.IP)
+	if err != nil || len(seen) == 0 {
+		return Shelved{}, false, err
+	}
+	if nat, err := s.Parameter(ctx, domain.ParamNAT); err != nil || nat == "1" {
+		return Shelved{}, false, err
+	}
+	var found Shelved
+	here := 0
+	for _, v := range seen {
+		if v.Device == "" || v.MAC == "" {
+			continue
+		}
+		row, ok, err := s.Shelf.ByMAC(ctx, v.MAC)
+		if err != nil {
+			return Shelved{}, false, err
+		}
+		differs := func(a, b string) bool { return a != "" && b != "" && !strings.EqualFold(a, b) }
+		if !ok || row.Device != v.Device || differs(who.Vendor, row.Vendor) || differs(who.Model, row.Model) {
+			continue
+		}
+		found = row
+		here++
+	}
+	return found, here == 1 && fits(found), nil
 }
 
 // discover makes an unknown phone known, within the cap.
 func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool, error) {
+	// A device with an id of its own may carry the address already, and the view not know of it yet.
+	d, _, err := s.DeviceOfMAC(ctx, who.MAC)
+	if err != nil {
+		return Shelved{}, false, err
+	}
+	if d.Live() == nil {
+		return Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Vendor: d.Vendor, Model: d.Model, Fw: d.Firmware, Plugin: d.Plugin, Serial: d.Serial,
+			UUID: d.UUID, Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Dirty: true, Revision: -1}, true, nil
+	}
 	limit := s.DiscoveryCap
 	if limit == 0 {
 		limit = 2000
@@ -180,7 +248,7 @@ func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool,
 	if !s.discovery.take(s.now(), limit) {
 		return Shelved{}, false, ErrNoFile
 	}
-	id, out, err := s.DiscoverDevice(ctx, DiscoverDevice{MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin, Added: "auto"})
+	id, out, err := s.DiscoverDevice(ctx, DiscoverDevice{MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin, Serial: who.Serial, UUID: who.UUID, Added: "auto"})
 	if err != nil {
 		return Shelved{}, false, err
 	}
@@ -261,7 +329,7 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, row Shelved) (Served, error) {
 	if who.MAC == row.MAC && s.news(who, row) {
 		if _, _, err := s.DiscoverDevice(ctx, DiscoverDevice{ID: baseID(row.Device), MAC: row.MAC, Vendor: who.Vendor, Model: who.Model,
-			Firmware: who.Fw, Plugin: who.Plugin, Added: "auto"}); err != nil {
+			Firmware: who.Fw, Plugin: who.Plugin, Serial: who.Serial, UUID: who.UUID, Added: "auto"}); err != nil {
 			return Served{}, err
 		}
 		row.Dirty = true
@@ -308,7 +376,7 @@ func baseID(id domain.DeviceID) domain.DeviceID {
 // news tells whether the phone shows a fact of itself that we do not have.
 func (s *Service) news(who Recognition, row Shelved) bool {
 	return who.Model != "" && who.Model != row.Model || who.Fw != "" && who.Fw != row.Fw || who.Vendor != "" && who.Vendor != row.Vendor ||
-		row.Plugin == "" && who.Plugin != ""
+		row.Plugin == "" && who.Plugin != "" || who.Serial != "" && who.Serial != row.Serial || who.UUID != "" && who.UUID != row.UUID
 }
 
 // pick finds a file by the path asked for, or by its name in the plugin's file table.

@@ -60,17 +60,19 @@ type DeviceLine struct {
 func (d Device) Assigned() bool { return d.SecretHash != "" }
 
 var devices = func() *noun[domain.Device] {
-	n := newNoun("device", "devices", 2, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER", "sync_waits TEXT"},
+	n := newNoun("device", "devices", 2, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "serial TEXT", "uuid TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER", "sync_waits TEXT"},
 		func(key string, d *Doc[domain.Device]) []any {
 			base, life := domain.DeviceID(key).Life()
 			waits := domain.TenantID("") // the tenant, while a paced sync of a live device waits
 			if d.State.Sync.Waiting() && d.State.Live() == nil {
 				waits = d.State.TenantID
 			}
-			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Description), orNull(cmp.Or(d.State.SecretHash, d.State.PastHash)), micros(d.AssignedAt), orNull(waits)}
+			return []any{string(base), int64(life), flag(d.State.Live() == nil), flag(d.State.Exists), orNull(d.State.MAC), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), d.State.Status(), orNull(d.State.Vendor), orNull(d.State.Model), orNull(d.State.Plugin), orNull(d.State.Version()), orNull(d.State.Serial), orNull(d.State.UUID), orNull(d.State.Description), orNull(cmp.Or(d.State.SecretHash, d.State.PastHash)), micros(d.AssignedAt), orNull(waits)}
 		},
 		"CREATE INDEX devices_base ON devices (base, life)",
 		"CREATE INDEX devices_mac ON devices (mac) WHERE mac IS NOT NULL",
+		"CREATE INDEX devices_serial ON devices (serial) WHERE serial IS NOT NULL",
+		"CREATE INDEX devices_uuid ON devices (uuid) WHERE uuid IS NOT NULL",
 		"CREATE INDEX devices_tenant ON devices (tenant_id, key)",
 		"CREATE INDEX devices_user ON devices (user_id) WHERE user_id IS NOT NULL",
 		"CREATE INDEX devices_secret_hash ON devices (secret_hash) WHERE secret_hash IS NOT NULL",
@@ -153,6 +155,20 @@ func DeviceLife(ctx context.Context, q Querier, id domain.DeviceID) (Device, boo
 // DevicesByMAC lists the live devices that carry mac, latest assigned first.
 func DevicesByMAC(ctx context.Context, q Querier, mac domain.MAC) ([]Device, error) {
 	return all(ctx, q, devices, deviceRow, "mac = ? AND live = 1 ORDER BY assigned_at DESC, key LIMIT 500", string(mac))
+}
+
+// DevicesBySign lists the live devices with this serial number or, if there are none, with this UUID; two at most.
+func DevicesBySign(ctx context.Context, q Querier, serial, uuid string) ([]Device, error) {
+	for _, sign := range [][2]string{{"serial", serial}, {"uuid", uuid}} {
+		if sign[1] == "" {
+			continue
+		}
+		found, err := all(ctx, q, devices, deviceRow, sign[0]+" = ? AND live = 1 ORDER BY key LIMIT 2", sign[1])
+		if err != nil || len(found) > 0 {
+			return found, err
+		}
+	}
+	return nil, nil
 }
 
 // DeviceBySecretHash finds the live device whose path secret hashes to hash; after a reset, and until the next

@@ -272,6 +272,9 @@ func (d *Depot) Offers(context.Context) ([]commands.PackageOffer, error) {
 	return out, err
 }
 
+// HasIndex tells whether there is an index to update.
+func (d *Depot) HasIndex() bool { return d.Index != "" }
+
 // UpdateIndex implements commands.Packages.
 func (d *Depot) UpdateIndex(ctx context.Context, p *commands.Progress) (err error) {
 	defer func() { p.Done(err) }()

@@ -67,6 +67,9 @@ func (d *Depot) FetchFiles(ctx context.Context, f commands.FetchFiles, p *comman
 	}
 	for i, file := range b.Files {
 		err := d.download(ctx, file.URL, file.SHA256, parts[i])
+		if err == nil && parts[i].Step().Current == 0 {
+			parts[i].Add(file.Size) // it was here already
+		}
 		parts[i].Done(err)
 		if err != nil {
 			return got, err

@@ -136,6 +136,7 @@ func (s *Set) RecognizeDHCP(class string, mac domain.MAC) (commands.Recognition,
 type groups struct {
 	all       []string
 	model, fw string
+	sn, uuid  string
 	mac       domain.MAC
 }
 
@@ -155,6 +156,10 @@ func (r compiledRule) match(ofKind, text string) (groups, bool) {
 			g.model = m[i]
 		case name == "fw":
 			g.fw = m[i]
+		case name == "sn":
+			g.sn = m[i]
+		case name == "uuid":
+			g.uuid = m[i]
 		case name == "mac":
 			mac, err := domain.ParseMAC(strings.ReplaceAll(m[i], "_", ":"))
 			if err != nil {
@@ -180,6 +185,7 @@ func (p *Package) recognize(a commands.Asked) (commands.Recognition, int) {
 			r.MAC = firstMAC(r.MAC, g.mac)
 			r.Model = first(r.Model, g.model)
 			r.Fw = first(r.Fw, g.fw)
+			r.Serial, r.UUID = first(r.Serial, g.sn), first(r.UUID, g.uuid)
 			if rule.File != "" {
 				file, shown = rule.File, g
 			}

@@ -80,7 +80,7 @@ type Manifest struct {
 }
 
 // Rule is one way to recognise a request: exactly one of Path, Query, UserAgent, DHCP is a regular expression
-// with the named groups mac, model, fw, all optional.
+// with the named groups mac, model, fw, sn, uuid, all optional.
 type Rule struct {
 	Path      string `yaml:"path"`
 	Query     string `yaml:"query"`

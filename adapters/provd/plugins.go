@@ -119,6 +119,9 @@ func (c *call) updateIndex() error {
 	if c.Service.Packages == nil {
 		return errNoPackages
 	}
+	if depot, ok := c.Service.Packages.(interface{ HasIndex() bool }); ok && !depot.HasIndex() {
+		return refuse(http.StatusInternalServerError, commands.ErrNoIndex.Error())
+	}
 	err := c.begin(commands.Work{Label: "update", Key: "plugin-index", Do: c.Service.Packages.UpdateIndex})
 	if errors.Is(err, commands.ErrOperationRunning) {
 		return refuse(http.StatusInternalServerError, "an update is already in progress")

@@ -128,7 +128,7 @@ func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bo
 }
 
 func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved, error) {
-	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
+	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin, Serial: d.Serial, UUID: d.UUID,
 		Assigned: d.Assigned(), Bare: d.Bare, MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true, Syncing: d.Sync.Open()}
 	c, found, err := projections.ConfigByDevice(ctx, s.Views, d.ID)
 	if err != nil || !found {
@@ -160,6 +160,16 @@ func (s *Shelf) keep(before uint64, row commands.Shelved) {
 	if row.SecretHash != "" {
 		s.byHash[row.SecretHash] = row
 	}
+}
+
+// BySign is the live device with this serial number or, failing that, this UUID, if there is exactly one.
+func (s *Shelf) BySign(ctx context.Context, serial, uuid string) (commands.Shelved, bool, error) {
+	devices, err := projections.DevicesBySign(ctx, s.Views, serial, uuid)
+	if err != nil || len(devices) != 1 {
+		return commands.Shelved{}, false, err
+	}
+	row, err := s.row(ctx, devices[0])
+	return row, err == nil, err
 }
 
 // TenantByKey is the live tenant whose provisioning key hashes to hash.

@@ -61,7 +61,7 @@ func (e *engine) seenByDevice(ctx context.Context) (map[domain.DeviceID]provd.Se
 	rows, err := e.sightings.Addresses(ctx)
 	seen := make(map[domain.DeviceID]provd.Seen, len(rows))
 	for _, r := range rows {
-		if _, later := seen[r.Device]; !later { // latest first
+		if _, later := seen[r.Device]; !later && r.Transport != "document" { // latest first
 			seen[r.Device] = provd.Seen{IP: r.IP, At: r.LastAt}
 		}
 	}

@@ -405,7 +405,7 @@ func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.She
 		return commands.Shelved{}, false, nil
 	}
 	d := slices.MaxFunc(found, func(a, b device) int { return a.assigned.Compare(b.assigned) })
-	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin,
+	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin, Serial: d.Serial, UUID: d.UUID,
 		Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
 		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Revision: s.w.revisions[d.ID.Stream()],
 		Dirty: d.dirty || d.made.IsZero(), Syncing: d.Sync.Open()}, true, nil
@@ -419,6 +419,23 @@ func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bo
 // BySecret implements commands.Shelf.
 func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bool, error) {
 	return s.look(ctx, func(d device) bool { return hash != "" && cmp.Or(d.SecretHash, d.PastHash) == hash })
+}
+
+// BySign implements commands.Shelf.
+func (s *Shelf) BySign(ctx context.Context, serial, uuid string) (commands.Shelved, bool, error) {
+	for _, which := range []func(device) bool{func(d device) bool { return serial != "" && d.Serial == serial }, func(d device) bool { return uuid != "" && d.UUID == uuid }} {
+		s.w.mu.Lock()
+		err := s.w.catchUp(ctx)
+		n := len(s.w.live(which))
+		s.w.mu.Unlock()
+		if err != nil || n > 1 {
+			return commands.Shelved{}, false, err
+		}
+		if n == 1 {
+			return s.look(ctx, which)
+		}
+	}
+	return commands.Shelved{}, false, nil
 }
 
 // TenantByKey implements commands.Shelf.

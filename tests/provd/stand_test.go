@@ -19,9 +19,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
 
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/provd"
+	"ledgerline/adapters/sightings"
+	"ledgerline/commands"
+	"ledgerline/domain"
 	"ledgerline/tests/rig"
 )
 
@@ -149,6 +153,7 @@ type stand struct {
 	auth   *authority
 	tokens *provd.Tokens
 	base   string // ".../0.2"
+	seen   *sightings.Sightings
 	phones string // the phone plane, "http://…"
 }
 
@@ -166,13 +171,20 @@ func newStand(t testing.TB) *stand {
 	if err := r.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	<-r.Runner.Ready()
 	s := &stand{t: t, rig: r, auth: newAuthority()}
 	service := httptest.NewServer(s.auth)
 	t.Cleanup(service.Close)
 	if s.tokens, err = provd.NewTokens(provd.TokenOptions{URL: service.URL, ID: serviceID, Key: serviceKey, Service: r.Service, Views: r.Views}); err != nil {
 		t.Fatal(err)
 	}
-	h, err := provd.New(provd.Options{Service: r.Service, Log: r.Ledger, Views: r.Views, Wait: r.Runner, Authority: s.tokens})
+	seen, err := sightings.Open(t.Context(), sightings.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = seen.Close() })
+	r.Service.Sightings, r.Service.Whereabouts, s.seen = seen, seen, seen
+	h, err := provd.New(provd.Options{Service: r.Service, Log: r.Ledger, Views: r.Views, Wait: r.Runner, Authority: s.tokens, Seen: s.addresses})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,11 +202,23 @@ func newStand(t testing.TB) *stand {
 	}
 	s.phones = "http://" + l.Addr().String()
 	r.Service.PublicURL = s.phones + "/"
-	ctx, stop := context.WithCancel(context.Background())
+	log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.ErrorLevel)
+	ctx, stop := context.WithCancel(log.WithContext(context.Background()))
 	done := make(chan error, 1)
 	go func() { done <- phones.Serve(ctx, l) }()
 	t.Cleanup(func() { stop(); <-done })
 	return s
+}
+
+func (s *stand) addresses(ctx context.Context) (map[domain.DeviceID]provd.Seen, error) {
+	rows, err := s.seen.Addresses(ctx)
+	out := map[domain.DeviceID]provd.Seen{}
+	for _, r := range rows {
+		if _, later := out[r.Device]; !later && r.Transport != "document" {
+			out[r.Device] = provd.Seen{IP: r.IP, At: r.LastAt}
+		}
+	}
+	return out, err
 }
 
 // reply is what the interface answered.
@@ -368,4 +392,34 @@ func equal(t testing.TB, what string, got, want object) {
 func sameSet(a, b []string) bool {
 	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	return slices.Equal(a, b)
+}
+
+// apiKey issues one of Ledgerline's own keys.
+func (s *stand) apiKey(role domain.Role, tenants ...domain.TenantID) string {
+	s.t.Helper()
+	in := commands.IssueAPIKey{Name: "test", Role: role, Tenants: tenants}
+	if role == domain.OwnUser {
+		in.UserID = "anna"
+		if _, _, err := s.rig.Service.DefineUser(s.t.Context(), commands.DefineUser{ID: "anna", TenantID: domain.Master, DisplayName: "Anna"}); err != nil {
+			s.t.Fatal(err)
+		}
+		in.Tenants = []domain.TenantID{domain.Master}
+	}
+	_, token, _, err := s.rig.Service.IssueAPIKey(s.t.Context(), in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
+}
+
+// useAuthority serves the interface with another authority from here on.
+func (s *stand) useAuthority(a provd.Authority) {
+	s.t.Helper()
+	h, err := provd.New(provd.Options{Service: s.rig.Service, Log: s.rig.Ledger, Views: s.rig.Views, Wait: s.rig.Runner, Authority: a})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	server := httptest.NewServer(h)
+	s.t.Cleanup(server.Close)
+	s.base = server.URL + "/0.2"
 }

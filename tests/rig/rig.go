@@ -31,6 +31,7 @@ type Rig struct {
 	Shelf   *views.Shelf
 	Reactor *reactor.Reactor
 	Service *commands.Service
+	Plugins *plugins.Set
 
 	closers []func() error
 	stop    context.CancelFunc
@@ -71,6 +72,7 @@ func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error)
 	r.Shelf.Runner = r.Runner
 	r.Service = &commands.Service{Log: r.Ledger, Vault: r.Vault, Blobs: r.Blobs, Renderer: set, Recognizer: set,
 		Candidates: projections.Candidates{Views: r.Views, Wait: r.Runner}, Shelf: r.Shelf, PublicURL: "http://127.0.0.1:8667/"}
+	r.Plugins = set
 	depot, err := plugins.NewDepot(plugins.Options{Dir: filepath.Join(dir, "plugins"), Set: set, Archive: r.Service.PluginArchive, History: r.Service.Plugin})
 	if err != nil {
 		return r, err
