@@ -24,6 +24,10 @@ func (s *Service) Owner(ctx context.Context, stream domain.StreamID) (domain.Ten
 		return owner[domain.Line](ctx, s, stream)
 	case "layer":
 		return owner[domain.Layer](ctx, s, stream)
+	case "gateway":
+		return owner[domain.Gateway](ctx, s, stream)
+	case "sipuser":
+		return owner[domain.SIPUser](ctx, s, stream)
 	case "code":
 		return owner[domain.Code](ctx, s, stream)
 	}

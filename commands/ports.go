@@ -273,6 +273,12 @@ type Candidates interface {
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (int, error)
 	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
 	DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error)
+	// Gateways lists the gateways that were not removed, by id.
+	Gateways(ctx context.Context, at domain.Position) ([]domain.GatewayID, error)
+	// RemoteLines lists up to limit lines that have remote credentials on a gateway, ordered by id and after after.
+	RemoteLines(ctx context.Context, at domain.Position, gateway domain.GatewayID, after domain.LineID, limit int) ([]domain.LineID, error)
+	// SIPUsersOn lists every SIP user a gateway ever was to hold, or only the pending ones, the longest untouched first.
+	SIPUsersOn(ctx context.Context, at domain.Position, gateway domain.GatewayID, pending bool) ([]domain.SIPUserRef, error)
 	// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers") with counts.
 	ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error)
 }
@@ -318,6 +324,8 @@ type Shelved struct {
 	Files         []domain.GeneratedFile
 	Inputs        []domain.Input
 	GeneratedAt   time.Time
+	// Gateway is the border gateway the phone stands behind, if any.
+	Gateway domain.DeviceGatewaySet
 	// Revision is of the device's stream; Dirty tells that a fact about the device itself, recorded after
 	// the files were made, may change them.
 	Revision domain.Revision

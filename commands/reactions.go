@@ -80,7 +80,7 @@ var Reactions = []Reaction{
 	{
 		Name: "regenerate-config",
 		On: []string{"device.discovered", "device.identified", "device.amended", "device.assigned", "device.line_associated", "device.line_dissociated",
-			"device.configured", "device.plugin_pinned", "device.reset"},
+			"device.configured", "device.plugin_pinned", "device.reset", "device.gateway_set"},
 		Key: ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
 			return s.regenerate(ctx, domain.DeviceID(r.Stream.ID()))
@@ -171,6 +171,46 @@ var Reactions = []Reaction{
 				return unlessGone(s.NotifyPhone(ctx, NotifyPhone{ID: domain.DeviceID(r.Stream.ID()), SyncID: asked.SyncID, At: r.Position}))
 			}
 			return nil
+		},
+	},
+	{
+		Name: "plan-sip-user",
+		On:   []string{"line.remote_authorization_set", "line.remote_authorization_cleared", "line.amended", "line.secret_rotated", "line.removed"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.planLine(ctx, domain.LineID(r.Stream.ID()), "line")
+		},
+	},
+	{
+		Name: "plan-sip-users-of-user",
+		On:   []string{"user.amended"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.planUser(ctx, r)
+		},
+	},
+	{
+		Name: "sweep-gateway",
+		On:   []string{"gateway.enabled", "gateway.token_granted", "gateway.mapping_selected", "gateway.icp_matched"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			return s.sweepGateway(ctx, r, e)
+		},
+	},
+	{
+		// Only now, with the gateway's record read back, does the phone get its new credentials.
+		Name: "regenerate-behind-gateway",
+		On:   []string{"sipuser.pushed", "sipuser.removed", "gateway.amended", "gateway.node_defined", "gateway.node_removed"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do:   sweep,
+	},
+	{
+		Name: "announce-gateway",
+		On: []string{"gateway.token_expiring", "gateway.token_expired", "gateway.token_rejected", "gateway.held", "gateway.drift_found",
+			"gateway.icp_match_failed", "sipuser.push_failed"},
+		Key: func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.announce(ctx, r)
 		},
 	},
 	{

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ledgerline/commands"
 	"ledgerline/commands/commandstest"
@@ -184,6 +185,60 @@ var reactions = []reaction{
 		d := k.device(domain.DeviceID(phone))
 		return want(d.Sync.State == domain.SyncSent && d.Sync.Last.Status == 200 && d.Sync.Last.Attempt == 1, "its sync is %+v", d.Sync)
 	}},
+	{"plan-sip-user", "a line was put behind a gateway", func(k *kit) {
+		k.border(true)
+		k.line("l1", "acme", "anna")
+		k.behind("l1")
+	}, "line.remote_authorization_set", wanted("edge.l1", 1)},
+	{"plan-sip-user", "a line was removed", func(k *kit) {
+		k.border(true)
+		k.line("l1", "acme", "anna")
+		k.behind("l1")
+		k.settle()
+		_, err := k.RemoveLine(k.ctx, commands.RemoveLine{ID: "l1"})
+		k.ok(err)
+	}, "line.removed", wanted("edge.l1", -2)},
+	{"plan-sip-users-of-user", "the user of two lines has another name", func(k *kit) {
+		k.border(true)
+		for _, id := range []domain.LineID{"l1", "l2"} {
+			k.line(id, "acme", "anna")
+			k.behind(id)
+		}
+		k.settle()
+		_, err := k.AmendUser(k.ctx, commands.AmendUser{ID: "anna", DisplayName: "Anna Neu"})
+		k.ok(err)
+	}, "user.amended", func(k *kit) error { return errors.Join(wanted("edge.l1", 2)(k), wanted("edge.l2", 2)(k)) }},
+	{"sweep-gateway", "the push was switched on", func(k *kit) {
+		k.border(false)
+		for _, id := range []domain.LineID{"l1", "l2"} {
+			k.line(id, "acme", "anna")
+			k.behind(id)
+		}
+		k.settle()
+		_, err := k.SwitchGateway(k.ctx, commands.SwitchGateway{ID: "edge", To: "enabled"})
+		k.ok(err)
+	}, "gateway.enabled", func(k *kit) error { return errors.Join(wanted("edge.l1", 1)(k), wanted("edge.l2", 1)(k)) }},
+	{"regenerate-behind-gateway", "the gateway holds the line's record", func(k *kit) {
+		k.border(true)
+		k.line("l1", "acme", "anna")
+		k.behind("l1")
+		id := k.assign(phone, "acme", "anna")
+		_, err := k.PlaceDevice(k.ctx, commands.PlaceDevice{ID: id, GatewayID: "edge"})
+		k.ok(err)
+		k.settle()
+		_, err = k.PushGateway(k.ctx, "edge")
+		k.ok(err)
+	}, "sipuser.pushed", hasFiles(phone, "registrar_ip = mbg.acme.example")},
+	{"announce-gateway", "a token nears its end", func(k *kit) {
+		k.border(true)
+		k.settle()
+		k.Clock.Advance(306 * 24 * time.Hour)
+		_, err := k.PushGateway(k.ctx, "edge")
+		k.ok(err)
+	}, "gateway.token_expiring", func(k *kit) error {
+		sent := k.Alerts.Sent()
+		return want(len(sent) == 1 && sent[0].Type == "gateway.token_expiring" && k.count("gateway-", "gateway.alert_sent") == 1, "%d alerts were sent: %+v", len(sent), sent)
+	}},
 	{"destroy-keys", "the erasure of a user was ordered", func(k *kit) {
 		k.line("l1", "acme", "anna")
 		k.line("l2", "acme", "anna")
@@ -196,6 +251,47 @@ var reactions = []reaction{
 		}
 		return errors.Join(errs...)
 	}},
+}
+
+// border makes the gateway edge, with a token and a node, and the push on or off.
+func (k *kit) border(on bool) {
+	k.t.Helper()
+	_, _, err := k.RegisterGateway(k.ctx, commands.RegisterGateway{ID: "edge", TenantID: "acme", GatewayWish: commands.GatewayWish{Address: "https://192.0.2.10",
+		SourceAddresses: []string{"192.0.2.10"}, ExternalAddress: "mbg.acme.example", ExternalPort: 5062}})
+	k.ok(err)
+	_, err = k.SetGatewayConsumer(k.ctx, commands.SetGatewayConsumer{ID: "edge", ConsumerID: "MiVOAppSuite", Secret: "s3cret"})
+	k.ok(err)
+	_, err = k.RequestGatewayToken(k.ctx, commands.RequestGatewayToken{ID: "edge"})
+	k.ok(err)
+	_, err = k.SubmitVerifier(k.ctx, commands.SubmitVerifier{ID: "edge", Verifier: "12345678"})
+	k.ok(err)
+	_, err = k.DefineNode(k.ctx, commands.DefineNode{ID: "edge", NodeID: "zrh", InternalAddress: "10.1.2.3"})
+	k.ok(err)
+	if on {
+		_, err = k.SwitchGateway(k.ctx, commands.SwitchGateway{ID: "edge", To: "enabled"})
+		k.ok(err)
+		_, err = k.PushGateway(k.ctx, "edge") // it runs from here on: what is intended later was never under way
+		k.ok(err)
+	}
+}
+
+// behind puts a line behind the gateway edge.
+func (k *kit) behind(id domain.LineID) {
+	k.t.Helper()
+	_, err := k.SetLineRemote(k.ctx, commands.SetLineRemote{ID: id, GatewayID: "edge"})
+	k.ok(err)
+}
+
+// wanted wants the latest intention of a SIP user to have that number, negative for a removal.
+func wanted(id domain.SIPUserID, rev int) func(*kit) error {
+	return func(k *kit) error {
+		u := state[domain.SIPUser](k, id.Stream())
+		now := u.Rev
+		if !u.Wanted {
+			now = -now
+		}
+		return want(now == rev, "%s is wanted as %d, not %d", id, now, rev)
+	}
 }
 
 // hasFiles wants the bytes of a device's files to be there, to hold text, and to be what the device may fetch.

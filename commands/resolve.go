@@ -192,5 +192,8 @@ func (r *resolver) line(ctx context.Context, d domain.Device, position int) erro
 	put("password", l.Password, true)
 	put("display_name", name, !name.IsZero())
 	put("number", l.Number, !l.Number.IsZero())
+	if served, err := r.behind(ctx, d, l, entry); err != nil || !served {
+		return err
+	}
 	return r.level(ctx, "line "+string(id), id.Stream(), domain.Settings{"sip_lines": map[string]any{strconv.Itoa(position): entry}})
 }

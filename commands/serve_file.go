@@ -327,6 +327,11 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 
 // serveOwn answers with one of the device's own files.
 func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, row Shelved) (Served, error) {
+	if moved, err := s.place(ctx, in, row); err != nil {
+		return Served{}, err
+	} else if moved {
+		row.Dirty, row.Revision = true, -1
+	}
 	if who.MAC == row.MAC && s.news(who, row) {
 		if _, _, err := s.DiscoverDevice(ctx, DiscoverDevice{ID: baseID(row.Device), MAC: row.MAC, Vendor: who.Vendor, Model: who.Model,
 			Firmware: who.Fw, Plugin: who.Plugin, Serial: who.Serial, UUID: who.UUID, Added: "auto"}); err != nil {

@@ -39,6 +39,8 @@ type Service struct {
 	Candidates Candidates
 	Shelf      Shelf
 	Sightings  Sightings // may be nil
+	Borders    Borders   // border gateways; nil: none can be asked
+	Alerts     Alerts    // where what somebody must act on is told; may be nil
 	// Whereabouts and Notifier may be nil; without the latter no phone can be told anything.
 	Whereabouts Whereabouts
 	Notifier    Notifier
@@ -66,6 +68,7 @@ type Service struct {
 	epochs    epochs
 	resyncs   resyncs
 	dialling  dialling
+	borders   borders
 
 	operations Operations
 }
@@ -334,7 +337,7 @@ func (c Caller) done(history []domain.Recorded) bool {
 }
 
 // keyedCategories are the streams whose noun owns a data key, made with its first event.
-var keyedCategories = map[string]bool{"tenant": true, "user": true, "line": true, "device": true, "layer": true}
+var keyedCategories = map[string]bool{"tenant": true, "user": true, "line": true, "device": true, "layer": true, "gateway": true}
 
 // append seals the events, writes them at the revision they were decided at, and returns them as recorded.
 func (s *Service) append(ctx context.Context, stream domain.StreamID, h history, events []domain.Event, tenant domain.TenantID) (Outcome, error) {

@@ -109,6 +109,14 @@ type DeviceReplaced struct {
 // DeviceMACPathReopened: the phone may again fetch by its MAC alone, from trusted networks (D24).
 type DeviceMACPathReopened struct{}
 
+// DeviceGatewaySet: the phone stands behind a border gateway (empty: behind none), and its lines there get the
+// gateway's address and their remote credentials. By is "source" (its request came from the gateway's address, or
+// no longer does) or "operator", which requests do not change any more; empty By gives it back to them.
+type DeviceGatewaySet struct {
+	GatewayID GatewayID `json:"gateway_id,omitempty"`
+	By        string    `json:"by,omitempty"`
+}
+
 // DeviceDeleted: this life of the device is over. MovedTo names the tenant where the next one begins.
 type DeviceDeleted struct {
 	MovedTo TenantID `json:"moved_to,omitempty"`
@@ -202,6 +210,7 @@ func (DeviceConfigured) EventType() string        { return "device.configured" }
 func (DeviceReset) EventType() string             { return "device.reset" }
 func (DeviceReplaced) EventType() string          { return "device.replaced" }
 func (DeviceMACPathReopened) EventType() string   { return "device.mac_path_reopened" }
+func (DeviceGatewaySet) EventType() string        { return "device.gateway_set" }
 func (DeviceDeleted) EventType() string           { return "device.deleted" }
 func (DeviceConfigRegenerated) EventType() string { return "device.config_regenerated" }
 func (DeviceConfigDelivered) EventType() string   { return "device.config_delivered" }
@@ -210,7 +219,7 @@ func (DeviceFileDelivered) EventType() string     { return "device.file_delivere
 
 var deviceEvents = []entry{of[DeviceDiscovered](), of[DeviceIdentified](), of[DeviceAmended](), of[DeviceAssigned](), of[DeviceAwaitingLine](),
 	of[DeviceLineAssociated](), of[DeviceLineDissociated](), of[DeviceConfigured](), of[DeviceReset](), of[DeviceReplaced](),
-	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
+	of[DevicePluginPinned](), of[DeviceMACPathReopened](), of[DeviceGatewaySet](), of[DeviceDeleted](), of[DeviceConfigRegenerated](), of[DeviceConfigDelivered](),
 	of[DeviceConfigRevealed](), of[DeviceFileDelivered](),
 	of[DeviceSyncRequested](), of[DeviceSyncOutcome]()}
 
@@ -234,6 +243,7 @@ type Device struct {
 	Secret     Secret
 	SecretHash string
 	Awaiting   bool
+	Gateway    DeviceGatewaySet
 	// Config is the latest regeneration; its Files are empty while there was none. Delivered maps a
 	// file's path to the MAC of the bytes the phone last got.
 	Config    DeviceConfigRegenerated
@@ -301,11 +311,13 @@ func (d Device) Apply(e Event) Device {
 		}
 		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
 		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
-		d.Config, d.Delivered, d.Sync = DeviceConfigRegenerated{}, nil, Sync{}
+		d.Config, d.Delivered, d.Sync, d.Gateway = DeviceConfigRegenerated{}, nil, Sync{}, DeviceGatewaySet{}
 	case DeviceReplaced:
 		d.ReplacedBy, d.Deleted = e.By, true
 	case DeviceMACPathReopened:
 		d.MACPathClosed = false
+	case DeviceGatewaySet:
+		d.Gateway = e
 	case DeviceDeleted:
 		d.Deleted, d.MovedTo = true, e.MovedTo
 	case DeviceConfigRegenerated:
@@ -460,6 +472,19 @@ func (d Device) Amend(e DeviceAmended) ([]Event, error) {
 		return nil, nil
 	}
 	return []Event{e}, nil
+}
+
+// PlaceBehind notes which gateway the phone stands behind. What an operator said stays, whatever requests show; the
+// same again is no news.
+func (d Device) PlaceBehind(g GatewayID, by string) ([]Event, error) {
+	if err := d.Live(); err != nil {
+		return nil, err
+	}
+	placed := DeviceGatewaySet{g, by}
+	if by == "source" && (d.Gateway.By == "operator" || d.Gateway.GatewayID == g) || placed == d.Gateway {
+		return nil, nil
+	}
+	return []Event{placed}, nil
 }
 
 // CanAssign is nil when the device may go to tenant: leaving the master tenant is final.
@@ -643,19 +668,25 @@ func (d Device) Delete(movedTo TenantID) ([]Event, error) {
 	return []Event{DeviceDeleted{MovedTo: movedTo}}, nil
 }
 
-// Regenerate records new files; no news when plugin, files and warnings are as they were.
+// Regenerate records new files; no news when plugin, files, warnings and the streams they follow from are as they were.
 func (d Device) Regenerate(c DeviceConfigRegenerated) ([]Event, error) {
 	if err := d.Live(); err != nil {
 		return nil, err
 	}
 	o := d.Config
-	if o.Plugin == c.Plugin && o.PluginVersion == c.PluginVersion && o.Guest == c.Guest && slices.Equal(o.Warnings, c.Warnings) &&
+	if o.Plugin == c.Plugin && o.PluginVersion == c.PluginVersion && o.Guest == c.Guest && slices.Equal(o.Warnings, c.Warnings) && sameStreams(o.Inputs, c.Inputs) &&
 		slices.EqualFunc(o.Files, c.Files, func(a, b GeneratedFile) bool {
 			return a.Path == b.Path && a.MAC == b.MAC && a.ContentType == b.ContentType && slices.Equal(a.Aliases, b.Aliases)
 		}) {
 		return nil, nil
 	}
 	return []Event{DeviceConfigRegenerated(c)}, nil
+}
+
+// sameStreams tells whether files followed from the same streams, at whatever revisions. A stream that has come to count
+// is on record even while it changes no byte: a later change of it must find the device.
+func sameStreams(a, b []Input) bool {
+	return slices.EqualFunc(a, b, func(a, b Input) bool { return a.Stream == b.Stream })
 }
 
 // Deliver records that the phone has these bytes; once per file content, and guest files not at all. With it

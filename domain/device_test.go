@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -214,8 +215,15 @@ func TestFilesOfADevice(t *testing.T) {
 	}{
 		"the same": {func(*domain.DeviceConfigRegenerated) {}, false},
 		"newer inputs and the same bytes": {func(c *domain.DeviceConfigRegenerated) {
-			c.Inputs, c.Renderer, c.TZData = []domain.Input{{Stream: "layer-x", Revision: 7}}, "2", "2027a"
+			c.Inputs = slices.Clone(c.Inputs)
+			for i := range c.Inputs {
+				c.Inputs[i].Revision++
+			}
+			c.Renderer, c.TZData = "2", "2027a"
 		}, false},
+		"one more input and the same bytes": {func(c *domain.DeviceConfigRegenerated) {
+			c.Inputs = append(slices.Clone(c.Inputs), domain.Input{Stream: "layer-x", Revision: 7})
+		}, true},
 		"other bytes":        {func(c *domain.DeviceConfigRegenerated) { c.Files[0].MAC = "x" }, true},
 		"another path":       {func(c *domain.DeviceConfigRegenerated) { c.Files[0].Path = "b.cfg" }, true},
 		"another alias":      {func(c *domain.DeviceConfigRegenerated) { c.Files[0].Aliases = []string{"A.cfg"} }, true},

@@ -124,9 +124,12 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Keyed{}.Apply(e), domain.Keyed{}) || !reflect.DeepEqual(domain.Request{}.Apply(e), domain.Request{}) || !reflect.DeepEqual(domain.Claim{}.Apply(e), domain.Claim{}) ||
 			!reflect.DeepEqual(domain.Checkpoint{}.Apply(e), domain.Checkpoint{}) ||
 			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) || !reflect.DeepEqual(domain.Parameters{}.Apply(e), domain.Parameters{}) ||
+			!reflect.DeepEqual(domain.Gateway{}.Apply(e), domain.Gateway{}) || !reflect.DeepEqual(busyGateway.Apply(e), busyGateway) ||
+			!reflect.DeepEqual(domain.SIPUser{}.Apply(e), domain.SIPUser{}) || !reflect.DeepEqual(busySIPUser.Apply(e), busySIPUser) ||
+			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
-	none := map[string]bool{"code.denied": true, "apikey.denied": true, "device.config_revealed": true, "subject.erased": true}
+	none := map[string]bool{"code.denied": true, "apikey.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true}
 	for wire, data := range samples(t) {
 		e, err := domain.Decode(wire, data)
 		if err != nil {
@@ -140,6 +143,13 @@ func TestEveryEventIsFolded(t *testing.T) {
 		}
 	}
 }
+
+// busyGateway and busySIPUser are in the midst of everything that can end.
+var (
+	busyGateway = domain.Gateway{Enabled: true, Paused: true, Braked: true, Tries: 1, Held: domain.GatewayHeld{Class: "permission"},
+		Nodes: []domain.GatewayNode{{NodeID: "zrh"}}, Token: domain.GatewayToken{Warned: 1}}
+	busySIPUser = domain.SIPUser{Wanted: true, On: true, Rev: 1, Settled: 1}
+)
 
 // full is a device of which every event takes or changes something.
 var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}},

@@ -108,7 +108,8 @@ func (LineSecretRotated) EventType() string            { return "line.secret_rot
 func (LineRemoved) EventType() string                  { return "line.removed" }
 func (LineProvisioningExtensionSet) EventType() string { return "line.provisioning_extension_set" }
 
-var lineEvents = []entry{of[LineDefined](), of[LineAmended](), of[LineSecretRotated](), of[LineRemoved](), of[LineProvisioningExtensionSet]()}
+var lineEvents = []entry{of[LineDefined](), of[LineAmended](), of[LineSecretRotated](), of[LineRemoved](), of[LineProvisioningExtensionSet](),
+	of[LineRemoteAuthorizationSet](), of[LineRemoteAuthorizationCleared]()}
 
 // Line is what a line stream adds up to.
 type Line struct {
@@ -120,8 +121,11 @@ type Line struct {
 	// Extension is the number to dial on a new phone, ExtensionHash finds it; empty for none.
 	Extension     Secret
 	ExtensionHash string
-	Exists        bool
-	Removed       bool
+	// Remote is the line's account on a border gateway; zero GatewayID for none. Gateways are all it has been on, in order.
+	Remote   LineRemote
+	Gateways []GatewayID
+	Exists   bool
+	Removed  bool
 }
 
 // Stream is where the line's facts stand.
@@ -141,6 +145,10 @@ func (l Line) Apply(e Event) Line {
 		l.Password = e.Password
 	case LineProvisioningExtensionSet:
 		l.Extension, l.ExtensionHash = e.Extension, e.ExtensionHash
+	case LineRemoteAuthorizationSet:
+		l.Remote, l.Gateways = e.LineRemote, withGateway(l.Gateways, e.GatewayID)
+	case LineRemoteAuthorizationCleared:
+		l.Remote = LineRemote{}
 	case LineRemoved:
 		l.Removed = true
 	}

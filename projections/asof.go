@@ -88,6 +88,16 @@ func LineAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Line,
 	return rowAt(lines, lineRow, func(s domain.Line) bool { return s.Exists }, events, at)
 }
 
+// GatewayAt is the gateway as it stood at a position.
+func GatewayAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Gateway, bool, error) {
+	return rowAt(gateways, gatewayRow, func(s domain.Gateway) bool { return s.Exists }, events, at)
+}
+
+// SIPUserAt is the SIP user as it stood at a position.
+func SIPUserAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (SIPUser, bool, error) {
+	return rowAt(sipUsers, sipUserRow, func(s domain.SIPUser) bool { return s.Rev > 0 }, events, at)
+}
+
 // LayerAt is the layer as it stood at a position.
 func LayerAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Layer, bool, error) {
 	return rowAt(layers, layerRow, func(s domain.Layer) bool { return s.ID != "" }, events, at)

@@ -111,7 +111,8 @@ func (p *configProjection) Apply(tx Tx, f *Fact) error {
 			return nil
 		}
 		return p.outdate(tx, key)
-	case domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated:
+	case domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated,
+		domain.DeviceGatewaySet:
 		return p.outdate(tx, key)
 	}
 	return nil

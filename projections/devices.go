@@ -47,6 +47,8 @@ type Device struct {
 	// Sync is the latest request that it fetch its files, SyncAt the time of what last came of it.
 	Sync   domain.Sync `json:"-"`
 	SyncAt time.Time   `json:"-"`
+	// Gateway is the border gateway the phone stands behind, if any.
+	Gateway domain.DeviceGatewaySet `json:"gateway,omitzero"`
 	Head
 }
 
@@ -131,7 +133,7 @@ func deviceRow(key string, d *Doc[domain.Device]) Device {
 		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
 		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
 		ReplacedBy: s.ReplacedBy, Autocreated: s.Autocreated, Bare: s.Bare(), Added: s.Added, Remote: s.Remote, Address: s.Address, Extra: s.Extra, Secret: s.Secret,
-		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Head: d.Head}
+		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Gateway: s.Gateway, Head: d.Head}
 	for _, p := range s.Positions() {
 		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
 	}

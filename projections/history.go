@@ -96,6 +96,14 @@ func touched(e domain.Event) []domain.StreamID {
 		return []domain.StreamID{device(e.By)}
 	case domain.LineDefined:
 		return []domain.StreamID{user(e.UserID)}
+	case domain.LineRemoteAuthorizationSet:
+		return []domain.StreamID{e.GatewayID.Stream()}
+	case domain.SIPUserPushIntended:
+		return []domain.StreamID{e.LineID.Stream(), e.GatewayID.Stream()}
+	case domain.DeviceGatewaySet:
+		if e.GatewayID != "" {
+			return []domain.StreamID{e.GatewayID.Stream()}
+		}
 	case domain.SubjectErased:
 		var erased []domain.StreamID
 		for _, s := range e.Subjects {

@@ -23,16 +23,17 @@ type Line struct {
 	Head
 }
 
-var lines = newNoun("line", "lines", 2,
-	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "username TEXT", "auth_username TEXT",
+var lines = newNoun("line", "lines", 3,
+	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "gateway_id TEXT", "username TEXT", "auth_username TEXT",
 		"created_commit INTEGER NOT NULL", "created_prepare INTEGER NOT NULL", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Line]) []any {
 		s := d.State
-		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.Username), orNull(s.AuthUsername),
+		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.Remote.GatewayID), orNull(s.Username), orNull(s.AuthUsername),
 			int64(d.Created.Commit), int64(d.Created.Prepare), int64(d.Head.Revision)}
 	},
 	"CREATE INDEX lines_tenant ON lines (tenant_id, key)",
 	"CREATE INDEX lines_username ON lines (username) WHERE username IS NOT NULL",
+	"CREATE INDEX lines_gateway ON lines (gateway_id, key) WHERE gateway_id IS NOT NULL",
 	"CREATE INDEX lines_user ON lines (user_id) WHERE user_id IS NOT NULL")
 
 func lineRow(key string, d *Doc[domain.Line]) Line {

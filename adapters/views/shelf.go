@@ -130,6 +130,7 @@ func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bo
 func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved, error) {
 	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin, Serial: d.Serial, UUID: d.UUID,
 		Assigned: d.Assigned(), Bare: d.Bare, MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true, Syncing: d.Sync.Open()}
+	row.Gateway = d.Gateway
 	c, found, err := projections.ConfigByDevice(ctx, s.Views, d.ID)
 	if err != nil || !found {
 		return row, err

@@ -204,6 +204,8 @@ type Kit struct {
 	Shelf      *Shelf
 	Sightings  *Sightings
 	Notifier   *Notifier
+	Alerts     *Alerts
+	Borders    *Borders
 	Clock      *Clock
 	Faults     *Faults
 
@@ -229,8 +231,9 @@ func NewService(tb testing.TB, options ...Option) *Kit {
 	log := NewLog()
 	log.Faults = f
 	k := &Kit{Log: log, Vault: NewVault(), Blobs: NewBlobs(), Renderer: NewRenderer(), Candidates: NewCandidates(log), Shelf: NewShelf(log),
-		Sightings: new(Sightings), Notifier: &Notifier{Faults: f}, Clock: NewClock(Start), Faults: f}
+		Sightings: new(Sightings), Notifier: &Notifier{Faults: f}, Alerts: &Alerts{Faults: f}, Clock: NewClock(Start), Faults: f}
 	k.Vault.Faults, k.Blobs.Faults, k.Renderer.Faults, k.Blobs.Vault = f, f, f, k.Vault
+	k.Borders = &Borders{Faults: f, Now: k.Clock.Now, ICP: commands.BorderICP{ID: "3", Name: "PBX", Address: "10.1.2.3"}}
 	k.Service = k.restarted()
 	for _, o := range options {
 		o(k)
@@ -246,12 +249,12 @@ func (k *Kit) Restart() {
 	old := k.Service
 	k.Service = k.restarted()
 	k.Service.Rand, k.Service.PublicURL, k.Service.Base, k.Service.CodeTTL = old.Rand, old.PublicURL, old.Base, old.CodeTTL
-	k.Service.CodeLength, k.Service.DiscoveryCap = old.CodeLength, old.DiscoveryCap
+	k.Service.CodeLength, k.Service.DiscoveryCap, k.Service.Borders = old.CodeLength, old.DiscoveryCap, old.Borders
 }
 
 func (k *Kit) restarted() *commands.Service {
 	return &commands.Service{Log: k.Log, Vault: k.Vault, Blobs: k.Blobs, Renderer: k.Renderer, Recognizer: k.Renderer, Candidates: k.Candidates,
-		Shelf: k.Shelf, Sightings: k.Sightings, Whereabouts: k.Sightings, Notifier: k.Notifier, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
+		Shelf: k.Shelf, Sightings: k.Sightings, Whereabouts: k.Sightings, Notifier: k.Notifier, Alerts: k.Alerts, Borders: k.Borders, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
 }
 
 // React does what the reactor does: every row of the table for every event it has not seen yet, in the

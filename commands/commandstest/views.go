@@ -29,6 +29,9 @@ type world struct {
 	layers     map[domain.LayerID]domain.Layer
 	codes      map[domain.StreamID]domain.Code
 	devices    map[domain.DeviceID]device
+	gateways   map[domain.GatewayID]domain.Gateway
+	sipUsers   map[domain.SIPUserID]domain.SIPUser
+	touched    map[domain.SIPUserID]domain.Position
 }
 
 // device is one life of a device and its files.
@@ -43,7 +46,8 @@ type device struct {
 func newWorld(log *Log) *world {
 	return &world{log: log, changed: make(chan struct{}), revisions: make(map[domain.StreamID]domain.Revision), tenants: make(map[domain.TenantID]domain.Tenant),
 		categories: make(map[domain.CategoryID]domain.Category), users: make(map[domain.UserID]domain.User), lines: make(map[domain.LineID]domain.Line),
-		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device)}
+		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device),
+		gateways: make(map[domain.GatewayID]domain.Gateway), sipUsers: make(map[domain.SIPUserID]domain.SIPUser), touched: make(map[domain.SIPUserID]domain.Position)}
 }
 
 // catchUp folds what the log holds beyond the last call. The caller holds mu.
@@ -91,6 +95,11 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 		fold(w.lines, domain.LineID(id), e)
 	case "layer":
 		fold(w.layers, domain.LayerID(id), e)
+	case "gateway":
+		fold(w.gateways, domain.GatewayID(id), e)
+	case "sipuser":
+		fold(w.sipUsers, domain.SIPUserID(id), e)
+		w.touched[domain.SIPUserID(id)] = r.Position
 	case "code":
 		fold(w.codes, r.Stream, e)
 	case "device":
@@ -105,7 +114,8 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 			d.made, d.dirty, d.Config = time.Time{}, true, domain.DeviceConfigRegenerated{}
 		case domain.DeviceLineAssociated:
 			d.dirty, d.carried = true, append(slices.Clip(d.carried), e.LineID)
-		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated:
+		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated,
+			domain.DeviceGatewaySet:
 			d.dirty = true
 		}
 		w.devices[domain.DeviceID(id)] = d
@@ -407,7 +417,7 @@ func (s *Shelf) look(ctx context.Context, which func(device) bool) (commands.She
 	d := slices.MaxFunc(found, func(a, b device) int { return a.assigned.Compare(b.assigned) })
 	return commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin, Serial: d.Serial, UUID: d.UUID,
 		Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Guest: d.Config.Guest, Files: slices.Clone(d.Config.Files),
-		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Revision: s.w.revisions[d.ID.Stream()],
+		Inputs: slices.Clone(d.Config.Inputs), GeneratedAt: d.made, Gateway: d.Gateway, Revision: s.w.revisions[d.ID.Stream()],
 		Dirty: d.dirty || d.made.IsZero(), Syncing: d.Sync.Open()}, true, nil
 }
 

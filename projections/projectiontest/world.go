@@ -33,6 +33,8 @@ type Tenant struct {
 	Lines      []*domain.Line
 	Layers     []*domain.Layer
 	Codes      []*domain.Code
+	Gateways   []*domain.Gateway
+	SIPUsers   []*domain.SIPUser
 	digests    []string
 }
 
@@ -116,7 +118,11 @@ func (w *World) Step() {
 	case 8, 9, 10:
 		w.stepCode(t)
 	case 11:
-		w.stepOdd(t)
+		if w.Choose(2) == 0 {
+			w.stepGateway(t)
+		} else {
+			w.stepOdd(t)
+		}
 	default:
 		w.stepDevice(t)
 	}
@@ -238,6 +244,50 @@ func (w *World) stepLayer(t *Tenant) {
 		events, _ = l.Amend(spec)
 	}
 	record(w, l, id.Stream(), t.ID, events)
+}
+
+func (w *World) stepGateway(t *Tenant) {
+	g := pick(w, t.Gateways)
+	if g == nil || w.Choose(6) == 0 {
+		g = &domain.Gateway{}
+		id := domain.GatewayID(w.next("g"))
+		events, _ := g.Register(id, t.ID, domain.GatewaySpec{Name: w.next("Edge "), Address: "https://192.0.2.10", SourceAddresses: []string{"192.0.2.10"}, ExternalAddress: "mbg.example"})
+		record(w, g, id.Stream(), t.ID, events)
+		t.Gateways = append(t.Gateways, g)
+		return
+	}
+	line := pick(w, t.Lines)
+	if line == nil || w.Choose(2) == 0 {
+		token := domain.GatewayTokenGranted{Fingerprint: w.next("f"), Token: secret(g.ID.Subject(), w.next("tok")), Secret: secret(g.ID.Subject(), w.next("sec")), GrantedAt: w.Now}
+		token.ExpiresAt, token.ActAt = domain.Lifetime(w.Now, 12)
+		node := domain.GatewayNodeDefined{GatewayNode: domain.GatewayNode{NodeID: w.next("n"), InternalAddress: "10.1.2.3"}}
+		record(w, g, g.ID.Stream(), t.ID, []domain.Event{token, node, domain.GatewaySelfTested{Passed: true, Checks: []domain.Check{{Name: "ping", State: "ok"}}}})
+		return
+	}
+	remote, _ := line.SetRemote(domain.LineRemote{GatewayID: g.ID, Username: w.next("set"), Password: secret(line.ID.Subject(), w.next("pw"))})
+	record(w, line, line.ID.Stream(), t.ID, remote)
+	id := domain.SIPUserOf(g.ID, line.ID)
+	var u *domain.SIPUser
+	for _, old := range t.SIPUsers {
+		if old.ID == id {
+			u = old
+		}
+	}
+	if u == nil {
+		u = &domain.SIPUser{}
+		t.SIPUsers = append(t.SIPUsers, u)
+	}
+	events := u.Intend(domain.SIPUserPushIntended{SIPUserID: id, TenantID: t.ID, GatewayID: g.ID, LineID: line.ID, Why: "line", SIPUserSpec: domain.SIPUserSpec{Enabled: true,
+		SetUsername: line.Remote.Username, SetPassword: line.Remote.Password, Extension: line.Number, ICPPassword: line.Password}})
+	switch w.Choose(4) {
+	case 0:
+		events = append(events, domain.SIPUserPushFailed{Rev: u.Rev + 1, Class: "licence", Text: "none left", Attempts: 1})
+	case 1:
+		events = append(events, domain.SIPUserRemovalIntended{Rev: u.Rev + 2, Why: "line"})
+	case 2:
+		events = append(events, domain.SIPUserPushed{Rev: u.Rev + 1, Action: "created", MBGID: w.next("m"), ICPID: "3", Attempts: 1})
+	}
+	record(w, u, id.Stream(), t.ID, events)
 }
 
 func (w *World) stepCode(t *Tenant) {
