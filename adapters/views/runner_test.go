@@ -441,13 +441,16 @@ func TestDamageAfterACrashIsFoundWithoutAQuery(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	overwritePages(t, filepath.Join(crashed, "views-000001.db"), 0.8, 1.0)
+	overwritePages(t, filepath.Join(crashed, "views-000001.db"), 0.1, 0.3) // the schema stands elsewhere: it opens
 	rebuilt := make(chan bool, 1)
 	after := start(t, crashed, log, func(o *projections.Options) {
-		put := 0
 		o.OnChange = func(c projections.Change) {
-			if put++; put == 2 && c.All {
-				rebuilt <- true
+			// Whether the damaged file was served for a moment is a matter of who is faster.
+			if _, err := os.Stat(filepath.Join(crashed, "views-000002.db")); c.All && err == nil {
+				select {
+				case rebuilt <- true:
+				default:
+				}
 			}
 		}
 	})
