@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
-	"strings"
 	"testing"
 
 	"ledgerline/adapters/ledger"
@@ -72,8 +71,8 @@ func TestRandomBitFlips(t *testing.T) {
 			for _, f := range report.Findings {
 				text += "\n" + f.String()
 			}
-			for _, p := range wrong[:min(1, len(wrong))] {
-				if !strings.Contains(text, "position "+p.String()) && !strings.Contains(text, "SQLite says") && !strings.Contains(text, "read after position") && !strings.Contains(text, "row is missing") {
+			for _, p := range wrong[:min(1, len(wrong))] { // the first: behind it SQLite may not get
+				if !names(report.Findings, p) {
 					t.Errorf("flip %d (bit %d of byte %d): position %s differs, the report says\n%s", n, bit, at, p, text)
 				}
 			}
@@ -97,4 +96,14 @@ func differing(want, got []domain.Recorded) (wrong []domain.Position) {
 		}
 	}
 	return wrong
+}
+
+// names tells whether a finding concerns the position.
+func names(found []ledger.Finding, p domain.Position) bool {
+	for _, f := range found {
+		if f.Position.Commit <= p.Commit && p.Commit < f.Position.Commit+max(1, f.Rows) {
+			return true
+		}
+	}
+	return false
 }

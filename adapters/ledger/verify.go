@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -22,7 +23,9 @@ type Finding struct {
 	Position domain.Position `json:"position"`
 	Stream   domain.StreamID `json:"stream,omitempty"`   // empty when the row is gone
 	Revision domain.Revision `json:"revision,omitempty"` // zero when the row is gone
-	What     string          `json:"what"`
+	// Rows is how many positions from Position on are concerned, when it is more than one.
+	Rows uint64 `json:"rows,omitempty"`
+	What string `json:"what"`
 
 	before, leaf, chain [32]byte
 }
@@ -128,6 +131,16 @@ func (v *verification) find(f Finding) {
 	}
 }
 
+// broken turns the error of a file whose structure SQLite cannot follow into a finding; other errors stay.
+func (v *verification) broken(err error, f Finding) error {
+	if err == nil || !errors.Is(damaged(err), domain.ErrDamaged) {
+		return err
+	}
+	f.What += " (SQLite says: " + err.Error() + ")"
+	v.find(f)
+	return nil
+}
+
 // verify checks the rows after position from up to head. A head without a chain hash is only a place to stop.
 func (l *Ledger) verify(ctx context.Context, v *verification, from uint64, head mark) error {
 	if err := l.begin(ctx, v, from); err != nil {
@@ -141,7 +154,8 @@ func (l *Ledger) verify(ctx context.Context, v *verification, from uint64, head 
 			return r.all
 		})
 		if err != nil {
-			return fmt.Errorf("read after position %d: %w", at-1, err)
+			// SQLite's own structure is broken here: what stands behind is not reached any more.
+			return v.broken(err, Finding{Position: domain.At(at), Rows: min(head.position-at+1, pageRows), What: "this row or one of the next cannot be read"})
 		}
 		for i, e := range p.events {
 			if err := l.missing(ctx, v, e.Position.Commit); err != nil {
@@ -169,7 +183,7 @@ func (l *Ledger) verify(ctx context.Context, v *verification, from uint64, head 
 		v.find(Finding{Position: domain.At(uint64(extra)), What: "a row outside the log (inserted by another program)"})
 	}
 	v.report.To, v.report.Chain = domain.At(head.position), v.stored
-	return err
+	return v.broken(err, Finding{What: "rows outside the log cannot be looked for"})
 }
 
 // begin takes the chain hash at from as given; before the first row it is all zeros.
@@ -197,12 +211,9 @@ func (l *Ledger) missing(ctx context.Context, v *verification, came uint64) erro
 		what = fmt.Sprintf("this row and the next %d are missing", came-v.next-1)
 	}
 	streams, err := l.torn(ctx)
-	if err != nil {
-		return err
-	}
-	v.find(Finding{Position: domain.At(v.next), What: what + streams})
+	v.find(Finding{Position: domain.At(v.next), Rows: came - v.next, What: what + streams})
 	v.next, v.lost = came, true
-	return nil
+	return v.broken(err, Finding{Position: domain.At(came), What: "what revisions are missing before it cannot be told"})
 }
 
 // torn names streams with a revision missing.
@@ -260,7 +271,7 @@ func (v *verification) nameSwaps() {
 
 // integrity looks for streams whose number leads elsewhere, and asks SQLite about its pages and indexes.
 func (l *Ledger) integrity(ctx context.Context, v *verification) error {
-	return l.withReader(ctx, func(r *reader) error {
+	err := l.withReader(ctx, func(r *reader) error {
 		const strayed = "select position, stream, revision from events e where not exists (select 1 from streams s where s.sid = e.sid and s.name = e.stream) limit 10"
 		err := sqlitex.Execute(r.conn, strayed, &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
 			at := domain.At(uint64(s.ColumnInt64(0)))
@@ -277,4 +288,5 @@ func (l *Ledger) integrity(ctx context.Context, v *verification) error {
 			return nil
 		}})
 	})
+	return v.broken(err, Finding{What: "indexes cannot be checked"})
 }
