@@ -395,3 +395,9 @@ func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
+
+// Identify reads name and version of an archive, all of it checked but its signature.
+func Identify(archive []byte) (name, version string, err error) {
+	u, err := unpackAll(archive)
+	return u.name, u.version, err
+}

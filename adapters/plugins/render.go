@@ -61,6 +61,7 @@ func (s *Set) Render(ctx context.Context, r commands.Render) (commands.Rendered,
 	if err != nil {
 		return commands.Rendered{}, fmt.Errorf("render %s: %w", p.Name, err)
 	}
+	var rows []FileRow
 	for _, row := range p.Files {
 		if row.Role == "guest" && !r.Guest || row.Role == "device" && r.Guest {
 			continue
@@ -74,6 +75,16 @@ func (s *Set) Render(ctx context.Context, r commands.Render) (commands.Rendered,
 		}
 		if ok {
 			out.Files = append(out.Files, f)
+			rows = append(rows, row)
+		}
+	}
+	real.overlay(veiled, rows, out.Files)
+	for i, f := range out.Files {
+		if out.Files[i].Data, err = wire.Finish(rows[i].Format, f.Data, string(r.MAC)); err == nil {
+			out.Files[i].Skeleton, err = wire.Finish(rows[i].Format, f.Skeleton, string(r.MAC))
+		}
+		if err != nil {
+			return commands.Rendered{}, fmt.Errorf("render %s of %s: %w", rows[i].Path, p.Name, err)
 		}
 	}
 	if err := distinct(out.Files); err != nil {
@@ -106,13 +117,7 @@ func (p *Package) file(row FileRow, real, veiled *view) (commands.File, bool, er
 	if f.Data, err = p.pool.execute(row.Template, row.Format, real); err != nil {
 		return f, false, err
 	}
-	if f.Skeleton, err = p.pool.execute(row.Template, row.Format, veiled); err != nil {
-		return f, false, err
-	}
-	if f.Data, err = wire.Finish(row.Format, f.Data, string(real.MAC)); err != nil {
-		return f, false, err
-	}
-	f.Skeleton, err = wire.Finish(row.Format, f.Skeleton, string(real.MAC))
+	f.Skeleton, err = p.pool.execute(row.Template, row.Format, veiled)
 	return f, true, err
 }
 

@@ -119,17 +119,31 @@ func (a *app) call(ctx context.Context, method, path string, query url.Values, b
 
 // open is call for an answer that is read as it comes.
 func (a *app) open(ctx context.Context, method, path string, query url.Values, body any, headers ...string) (*http.Response, error) {
-	token, err := a.token()
-	if err != nil {
-		return nil, err
-	}
 	var payload io.Reader
+	size, contentType := int64(0), ""
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
 			return nil, err
 		}
-		payload = bytes.NewReader(b)
+		payload, size, contentType = bytes.NewReader(b), int64(len(b)), "application/json"
+	}
+	resp, err := a.openRaw(ctx, method, path, query, payload, size, contentType, headers...)
+	var failed exitError
+	if errors.As(err, &failed) {
+		if p, ok := failed.err.(problem); ok && p.Status == http.StatusNotFound {
+			p.Detail += named(path, body)
+			return nil, exitError{failed.code, p}
+		}
+	}
+	return resp, err
+}
+
+// openRaw is open for any payload.
+func (a *app) openRaw(ctx context.Context, method, path string, query url.Values, payload io.Reader, size int64, contentType string, headers ...string) (*http.Response, error) {
+	token, err := a.token()
+	if err != nil {
+		return nil, err
 	}
 	if query == nil {
 		query = url.Values{}
@@ -148,8 +162,9 @@ func (a *app) open(ctx context.Context, method, path string, query url.Values, b
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "ledgerline/"+version)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if payload != nil {
+		req.Header.Set("Content-Type", contentType)
+		req.ContentLength = size
 	}
 	if method == http.MethodPost && !a.dryRun {
 		req.Header.Set("Idempotency-Key", uuid.NewString())
@@ -170,9 +185,6 @@ func (a *app) open(ctx context.Context, method, path string, query url.Values, b
 		p := problem{Status: resp.StatusCode, Title: resp.Status}
 		if json.Unmarshal(b, &p) != nil || p.Code == "" {
 			return nil, fmt.Errorf("%s does not answer like the API of a Ledgerline server: %s (see --server)", a.serverURL(), resp.Status)
-		}
-		if resp.StatusCode == http.StatusNotFound {
-			p.Detail += named(path, body)
 		}
 		return nil, exitError{exitCode(resp.StatusCode), p}
 	}

@@ -14,12 +14,12 @@ import (
 	"ledgerline/domain"
 )
 
-// pluginCmd works with vendor plugins, offline.
+// pluginCmd works with vendor plugins: list, match, render and what authors need without a server, the rest over one.
 func (a *app) pluginCmd() *cobra.Command {
 	var dir string
-	cmd := &cobra.Command{Use: "plugin", Short: "Vendor plugins: list, match, render"}
+	cmd := &cobra.Command{Use: "plugin", Short: "Vendor plugins"}
 	cmd.PersistentFlags().StringVar(&dir, "plugins", a.getenv("LEDGERLINE_PLUGINS"), "directory of further plugin packages")
-	list := &cobra.Command{Use: "list", Short: "The plugins there are", Args: cobra.NoArgs,
+	list := &cobra.Command{Use: "list", Short: "The packages that come with this program, and those of --plugins", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			set, err := loadPlugins(dir)
 			if err != nil {
@@ -55,6 +55,8 @@ func (a *app) pluginCmd() *cobra.Command {
 	match.Flags().StringVar(&asked.UserAgent, "user-agent", "", "User-Agent header")
 	match.Flags().StringVar(&class, "dhcp-class", "", "vendor class of DHCP (option 60), instead of a request")
 	cmd.AddCommand(list, match, a.pluginRenderCmd(&dir))
+	cmd.AddCommand(a.pluginMakeCmds()...)
+	cmd.AddCommand(a.pluginLifeCmds()...)
 	return cmd
 }
 

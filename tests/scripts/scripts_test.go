@@ -48,8 +48,12 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	bin := proc.Binary(t)
-	testscript.Run(t, testscript.Params{
+	testscript.Run(t, params(proc.Binary(t)))
+}
+
+// params are what every script runs with.
+func params(bin string) testscript.Params {
+	return testscript.Params{
 		Dir:                 "testdata",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
@@ -73,8 +77,9 @@ func TestScripts(t *testing.T) {
 			"people":      people,
 			"tamper":      tamper,
 			"demo-shape":  demoShape,
+			"unescape":    unescape,
 		},
-	})
+	}
 }
 
 type key struct{}
