@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/renameio/v2"
@@ -253,7 +254,7 @@ func (d *Depot) offered(name, version string) (from, sum string, err error) {
 		}
 	}
 	if best == nil {
-		return "", "", fmt.Errorf("%w: the index has no %s %s", commands.ErrNoPackage, name, version)
+		return "", "", fmt.Errorf("%w: the index has no %s", commands.ErrNoPackage, strings.TrimSpace(name+" "+version))
 	}
 	from, err = d.resolve(best.File)
 	return from, best.SHA256, err
