@@ -67,6 +67,7 @@ func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error)
 	if err != nil {
 		return r, err
 	}
+	r.Plugins = set
 	r.Shelf = &views.Shelf{Views: r.Views}
 	r.Runner = projections.NewRunner(projections.Options{Log: r.Ledger, Store: r.Views, Projections: projections.All(), Now: time.Now, OnChange: r.Shelf.OnChange})
 	r.Shelf.Runner = r.Runner
