@@ -190,8 +190,11 @@ func (p *Progress) end(state string) {
 	}
 }
 
-// Step is the state of the tree now.
+// Step is the state of the tree now; the zero Step of a nil Progress.
 func (p *Progress) Step() Step {
+	if p == nil {
+		return Step{}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.snapshot()
