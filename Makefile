@@ -7,7 +7,7 @@ PKGS      := ./...
 FUZZTIME  ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-esdb bench fuzz golden docs lint tidy
+.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-audit test-esdb bench fuzz golden docs lint tidy
 
 help: ## say what each target is for
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test-crash: ## kill -9 the engine 200 times under load and compare with a journa
 
 test-replicas: ## two replicas, 10,000 commands, 20 kills -9; and one paused and woken five times
 	LEDGERLINE_REPLICA_COMMANDS=10000 LEDGERLINE_REPLICA_KILLS=20 LEDGERLINE_REPLICA_PAUSES=5 $(GO) test -count=1 -v -timeout 60m ./tests/replicas/...
+
+test-audit: ## 10,000 bit flips of a ledger file, and a year of 100 phones
+	LEDGERLINE_FLIPS=10000 $(GO) test -count=1 -v -timeout 60m -run TestRandomBitFlips ./adapters/ledger
+	LEDGERLINE_YEAR_EVENTS=20000 LEDGERLINE_YEAR_PHONES=100 $(GO) test -count=1 -v -timeout 60m ./tests/audit
 
 test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
 	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...
