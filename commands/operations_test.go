@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,11 +74,11 @@ func TestOperationsLife(t *testing.T) {
 func TestOperationsCancelForgetStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o commands.Operations
-		ended := map[string]error{}
+		var ended sync.Map
 		start := func(name string) string {
 			id, err := o.Start(t.Context(), commands.Work{Label: name, Do: func(ctx context.Context, _ *commands.Progress) error {
 				<-ctx.Done()
-				ended[name] = ctx.Err()
+				ended.Store(name, true)
 				return ctx.Err()
 			}})
 			if err != nil {
@@ -94,8 +95,9 @@ func TestOperationsCancelForgetStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if ended["canceled"] == nil || ended["forgotten"] != nil {
-			t.Errorf("ended: %v", ended)
+		over := func(name string) bool { _, ok := ended.Load(name); return ok }
+		if !over("canceled") || over("forgotten") {
+			t.Errorf("canceled has ended: %v; forgotten has: %v", over("canceled"), over("forgotten"))
 		}
 		if all := o.List(); len(all) != 1 || all[0].ID != left {
 			t.Errorf("left: %+v", all)
@@ -105,8 +107,8 @@ func TestOperationsCancelForgetStop(t *testing.T) {
 				t.Errorf("cancel %s: %v", id, err)
 			}
 		}
-		if err := o.Stop(t.Context()); err != nil || ended["forgotten"] == nil || ended["left"] == nil {
-			t.Errorf("stopped: %v, ended %v", err, ended)
+		if err := o.Stop(t.Context()); err != nil || !over("forgotten") || !over("left") {
+			t.Errorf("stopped: %v; forgotten has ended: %v, left has: %v", err, over("forgotten"), over("left"))
 		}
 		if _, err := o.Start(t.Context(), commands.Work{}); err == nil {
 			t.Error("started after Stop")

@@ -3,6 +3,7 @@ package plugins
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -47,6 +48,7 @@ type checker struct {
 	set   *Set
 	p     *Package
 	wrong []string
+	spent bool // a file exceeded its budget: others would too, each after all of that work
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -57,8 +59,12 @@ func (c *checker) fail(format string, args ...any) {
 
 // render renders and parses back; nil if that failed.
 func (c *checker) render(model string, s domain.Settings, guest bool) (out commands.Rendered, keys map[string][]string) {
+	if c.spent || c.ctx.Err() != nil {
+		return out, nil
+	}
 	out, err := c.set.Render(c.ctx, checkRequest(c.p, model, "", s, guest))
 	if err != nil {
+		c.spent = errors.Is(err, ErrBudget)
 		c.fail("%s: %v", model, err)
 		return out, nil
 	}

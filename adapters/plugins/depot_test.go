@@ -686,3 +686,114 @@ func TestDeviceUpgradeCancelledAndResumed(t *testing.T) {
 		}
 	})
 }
+
+// A phone gets its vendor's file by whatever way it gets its own, with what it is on record; a replica that was not given
+// the file has it from its parts.
+func TestVendorFilesAreServedAndOnRecord(t *testing.T) {
+	b := nokias(t)
+	image := bytes.Repeat([]byte("0123456789"), 1_000_000) // two parts
+	if _, _, err := b.Service.InstallFiles(t.Context(), commands.InstallFiles{Plugin: "nokia", Bundle: "n95-8.0", Kind: "firmware", Release: "8.0", Path: "fw/n95.bin", Data: bytes.NewReader(image)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	asked := commands.ServeFile{Asked: commands.Asked{Path: "fw/n95.bin", UserAgent: "Nokia N95 0015651a2b01"}, Via: "mac", Transport: "http", IP: "192.0.2.1", Trusted: true}
+	v, err := b.Service.ServeFile(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(v.Body)
+	if err = errors.Join(err, v.Body.Close()); err != nil || !bytes.Equal(got, image) || v.File.Size != len(image) || v.Device != "0015651a2b01" {
+		t.Errorf("%d bytes of %d for %s, %v", len(got), v.File.Size, v.Device, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	b.Service.Delivered(v)
+	stop()
+	_ = b.Service.RunDeliveries(ctx) // ends with ctx, once what was noted is recorded
+	d, _, err := b.Service.CurrentDevice(t.Context(), "0015651a2b01")
+	if sum := sha256.Sum256(image); err != nil || d.VendorFiles["fw/n95.bin"] != hex.EncodeToString(sum[:]) {
+		t.Errorf("on record: %v %v", d.VendorFiles, err)
+	}
+	for name, other := range map[string]commands.Asked{"another vendor's phone": {Path: "fw/n95.bin", UserAgent: "Yealink SIP-T54W 96.86.0.70 00:15:65:1a:2b:aa"}, "no such file": {Path: "fw/n96.bin", UserAgent: "Nokia N95 0015651a2b01"}} {
+		in := asked
+		in.Asked = other
+		if v, err := b.Service.ServeFile(t.Context(), in); !errors.Is(err, commands.ErrNoFile) {
+			t.Errorf("%s: %+v %v", name, v.File, err)
+		}
+	}
+
+	set, err := plugins.Load(plugins.Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica, err := plugins.NewDepot(plugins.Options{Dir: t.TempDir(), Set: set, Archive: b.Service.PluginArchive, Part: b.Service.FilePart, History: b.Service.Plugin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Service.Plugin(t.Context(), "nokia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.Keep(t.Context(), "nokia", p.Bundles["n95-8.0"]); err != nil {
+		t.Fatal(err)
+	}
+	f, err := replica.Open(p.Bundles["n95-8.0"].Files[0].SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, image) {
+		t.Errorf("the replica has %d bytes, %v", len(got), err)
+	}
+}
+
+// What is wrong with a package is found, and said: a value that makes a setting, a case that comes out otherwise, secrets
+// for guests, work without end.
+func TestPluginTestFindsWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, text, want string
+	}{
+		"a value that is a name":   {"device.tmpl", "#!version:1.0.0.1\n{{get \"admin_username\"}} = 1\n", "no text brings a setting of its own"},
+		"a setting twice":          {"device.tmpl", "#!version:1.0.0.1\na = 1\na = 2\n", "has a twice"},
+		"not of its format":        {"device.tmpl", "#!version:1.0.0.1\nhello\n", "is not name = value"},
+		"secrets for guests":       {"guest.tmpl", "#!version:1.0.0.1\npw = {{get \"admin_password\"}}\n", "guest file 001565aabbcc.cfg holds"},
+		"without end":              {"device.tmpl", "#!version:1.0.0.1\n{{range seq 1 1000}}{{range seq 1 1000}}{{end}}{{end}}", "exceeds its budget"},
+		"a case that is not so":    {"testdata/x.txtar", "-- render.yaml --\nmodel: N95\nmac: 0015651a2b3c\n-- out/0015651a2b3c.cfg --\nother\n", "+made.by = 1.0.0"},
+		"a case of wrong settings": {"testdata/x.txtar", "-- render.yaml --\nmodel: N95\n-- settings.json --\n{\"locale\": \"x\"}\n", "locale"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, nokia("1.0.0", func(m fstest.MapFS) { m[c.file] = &fstest.MapFile{Data: []byte(c.text)} })); err != nil {
+				t.Fatal(err)
+			}
+			report, err := plugins.Test(t.Context(), dir, false)
+			if err != nil || !strings.Contains(strings.Join(report.Failed, "\n"), c.want) {
+				t.Errorf("%v\n%s", err, strings.Join(report.Failed, "\n"))
+			}
+		})
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, nokia("1.0.0")); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "nokia.tar.gz")
+	if err := os.WriteFile(archive, packed(t, nokia("1.0.0")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, archive} {
+		if report, err := plugins.Test(t.Context(), name, false); err != nil || len(report.Failed) > 0 || len(report.Passed) != len(plugins.Checks) {
+			t.Errorf("%s: %+v %v", name, report, err)
+		}
+	}
+}
+
+// Whatever an archive is, it is read or refused; what is read is what its manifest says.
+func FuzzArchive(f *testing.F) {
+	good := packed(f, nokia("1.0.0"))
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(write(f, []entry{{name: "MANIFEST", data: []byte("ledgerline plugin package v1\nname a\nversion 1\nfile " + zeros + " 0 x\n\n— a b\n")}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, _, err := plugins.Identify(b); err != nil && !errors.Is(err, commands.ErrPackageRefused) {
+			t.Errorf("%v", err)
+		}
+	})
+}
