@@ -10,7 +10,7 @@ export CGO_ENABLED ?= 0
 .PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-audit test-esdb bench fuzz golden docs lint tidy
 
 help: ## say what each target is for
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/ledgerline, one static binary
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/ledgerline

@@ -31,7 +31,8 @@ func (p groupsService) Create(ctx context.Context, req *persistent.CreateReq) (*
 	c := groupConfig{Group: o.GetGroupName()}
 	strategy := o.GetSettings().GetConsumerStrategy()
 	if strategy == "" {
-		strategy = o.GetSettings().GetNamedConsumerStrategy().String() //nolint:staticcheck // what clients of today send
+		//lint:ignore SA1019 it is what clients of today send
+		strategy = o.GetSettings().GetNamedConsumerStrategy().String()
 	}
 	c.set(o.GetSettings(), strategy)
 	stream, all := o.GetStream(), o.GetAll()

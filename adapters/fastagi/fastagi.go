@@ -221,7 +221,7 @@ func (p *agi) set(name, value string) error {
 	}
 	answer, err := p.r.ReadLine()
 	if err == nil && !strings.HasPrefix(answer, "200") {
-		err = fmt.Errorf("Asterisk answers %.60q", answer)
+		err = fmt.Errorf("answer of Asterisk: %.60q", answer)
 	}
 	return err
 }

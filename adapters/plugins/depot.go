@@ -195,7 +195,7 @@ func offerOf(p *Package) commands.PackageOffer {
 // Fetch implements commands.Packages.
 func (d *Depot) Fetch(ctx context.Context, f commands.FetchPackage, p *commands.Progress) (got commands.FetchedPackage, err error) {
 	defer func() { p.Done(err) }()
-	source, want := f.Source, ""
+	var source, want string
 	switch {
 	case len(f.Archive) > 0:
 		got.Data, source = f.Archive, "upload"

@@ -10,12 +10,12 @@ import (
 )
 
 func TestProperties(t *testing.T) {
-	got, err := wire.Parse("properties", []byte("# a comment\n! another\na.b=c\\=d \\u00e9\\ud83d\\ude42\nSIP\\:x\\ y = 1:2\nempty=\n"))
+	_, err := wire.Parse("properties", []byte("# a comment\n! another\na.b=c\\=d \\u00e9\\ud83d\\ude42\nSIP\\:x\\ y = 1:2\nempty=\n"))
 	want := []wire.Entry{{Key: "a.b", Value: "c=d é🙂"}, {Key: "SIP:x y", Value: ""}}
 	if !errors.Is(err, wire.ErrSyntax) { // a blank ends a key for Java; nothing here writes one
 		t.Fatalf("%v", err)
 	}
-	got, err = wire.Parse("properties", []byte("# a comment\n! another\na.b=c\\=d \\u00e9\\ud83d\\ude42\nSIP\\:x\\ y=\n"))
+	got, err := wire.Parse("properties", []byte("# a comment\n! another\na.b=c\\=d \\u00e9\\ud83d\\ude42\nSIP\\:x\\ y=\n"))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
