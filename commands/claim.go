@@ -29,6 +29,10 @@ func (s *Service) orphaned(ctx context.Context, kind, hash string, holder domain
 		l, _, err := load[domain.Line](ctx, s.Log, holder)
 		return err == nil && (l.Live() != nil || l.ExtensionHash != hash)
 	}
+	if kind == claimSoftphone {
+		p, _, err := load[domain.Softphone](ctx, s.Log, holder)
+		return err == nil && (p.Live() != nil || p.UsernameHash != hash)
+	}
 	t, _, err := load[domain.Tenant](ctx, s.Log, holder)
 	if err != nil {
 		return false
@@ -53,6 +57,8 @@ const (
 	claimMAC    = "mac"
 	// claimExtension is of "<tenant>/<digits>".
 	claimExtension = "extension"
+	// claimSoftphone is of a softphoneName.
+	claimSoftphone = "softphone"
 )
 
 // release ends holder's claim of a value found by its hash.

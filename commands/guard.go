@@ -222,11 +222,16 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 	var errs []error
 	for k, n := range s.denials.take(until) {
 		var err error
-		if k.stream.Category() == "apikey" {
+		switch k.stream.Category() {
+		case "softphone":
+			_, err = decide(ctx, s, k.stream, func(domain.Softphone) ([]domain.Event, error) {
+				return []domain.Event{domain.SoftphoneDenied{Hour: k.hour, Count: n}}, nil
+			})
+		case "apikey":
 			_, err = decide(ctx, s, k.stream, func(a domain.APIKey) ([]domain.Event, error) {
 				return []domain.Event{domain.APIKeyDenied{Hour: k.hour, Count: n}}, nil
 			})
-		} else {
+		default:
 			_, err = decide(ctx, s, k.stream, func(c domain.Code) ([]domain.Event, error) {
 				return []domain.Event{domain.CodeDenied{CodeID: c.CodeID, Hour: k.hour, Count: n}}, nil
 			})

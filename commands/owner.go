@@ -28,6 +28,10 @@ func (s *Service) Owner(ctx context.Context, stream domain.StreamID) (domain.Ten
 		return owner[domain.Gateway](ctx, s, stream)
 	case "sipuser":
 		return owner[domain.SIPUser](ctx, s, stream)
+	case "softphone":
+		return owner[domain.Softphone](ctx, s, stream)
+	case "cloudid":
+		return owner[domain.Cloud](ctx, s, stream)
 	case "code":
 		return owner[domain.Code](ctx, s, stream)
 	}

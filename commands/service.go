@@ -69,6 +69,9 @@ type Service struct {
 	resyncs   resyncs
 	dialling  dialling
 	borders   borders
+	signIns   signIns
+	// softphones is the budget on wrong passwords and codes of softphones, per source and per user.
+	softphones Guard
 
 	operations Operations
 }

@@ -8,7 +8,7 @@ import (
 
 // ClaimTaken: Holder uses the value whose keyed hash names this stream (D13).
 type ClaimTaken struct {
-	Kind    string    `json:"kind"` // domain, provisioning_key, mac, extension
+	Kind    string    `json:"kind"` // domain, provisioning_key, mac, extension, softphone
 	Holder  StreamID  `json:"holder"`
 	TakenAt time.Time `json:"taken_at"`
 }

@@ -124,12 +124,13 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Keyed{}.Apply(e), domain.Keyed{}) || !reflect.DeepEqual(domain.Request{}.Apply(e), domain.Request{}) || !reflect.DeepEqual(domain.Claim{}.Apply(e), domain.Claim{}) ||
 			!reflect.DeepEqual(domain.Checkpoint{}.Apply(e), domain.Checkpoint{}) ||
 			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) || !reflect.DeepEqual(domain.Parameters{}.Apply(e), domain.Parameters{}) ||
+			!reflect.DeepEqual(signedIn.Apply(e), signedIn) || !reflect.DeepEqual(domain.Cloud{Exists: true}.Apply(e), domain.Cloud{Exists: true}) ||
 			!reflect.DeepEqual(domain.Gateway{}.Apply(e), domain.Gateway{}) || !reflect.DeepEqual(busyGateway.Apply(e), busyGateway) ||
 			!reflect.DeepEqual(domain.SIPUser{}.Apply(e), domain.SIPUser{}) || !reflect.DeepEqual(busySIPUser.Apply(e), busySIPUser) ||
 			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
-	none := map[string]bool{"code.denied": true, "apikey.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true}
+	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true}
 	for wire, data := range samples(t) {
 		e, err := domain.Decode(wire, data)
 		if err != nil {
@@ -154,6 +155,9 @@ var (
 // full is a device of which every event takes or changes something.
 var full = domain.Fold[domain.Device](past(discovered, assigned, on("l1", 1), domain.DeviceConfigDelivered{Path: "x", MAC: "1", Via: "secret", DeliveredAt: time.Time{}},
 	domain.DeviceSyncRequested{SyncID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7"}))
+
+// signedIn is a softphone of which every event takes or changes something.
+var signedIn = domain.Fold[domain.Softphone](past(domain.SoftphoneDefined{SoftphoneID: "p1"}, domain.SoftphoneSignedIn{InstallID: "0193a1b2c3d47e5f8091a2b3c4d5e6fa", Via: "password"}))
 
 // shelved is a plugin of which every event adds or changes something.
 var shelved = domain.Fold[domain.Plugin](past(domain.PluginInstalled{Plugin: "yealink", PluginArchive: domain.PluginArchive{Version: "1.0.0"}},

@@ -22,6 +22,10 @@ type (
 	UserID   string
 	LayerID  string
 	APIKeyID string
+	// SoftphoneID names one user's Cloud Softphone; CloudID is what its vendor calls a provider's configuration, in
+	// lower case.
+	SoftphoneID string
+	CloudID     string
 )
 
 // Master is the tenant where unknown devices land. It always exists.

@@ -29,7 +29,10 @@ type LineSpec struct {
 // of such an entry.
 type LineSettings map[string]any
 
-// whole is a Settings with these as its first line.
+// AsFirst is a Settings with these as its first line; nil for none.
+func (l LineSettings) AsFirst() Settings { return l.whole() }
+
+// whole is AsFirst.
 func (l LineSettings) whole() Settings {
 	if len(l) == 0 {
 		return nil

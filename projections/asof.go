@@ -103,6 +103,16 @@ func LayerAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Laye
 	return rowAt(layers, layerRow, func(s domain.Layer) bool { return s.ID != "" }, events, at)
 }
 
+// CloudAt is the cloud ID as it stood at a position.
+func CloudAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Cloud, bool, error) {
+	return rowAt(clouds, cloudRow, func(s domain.Cloud) bool { return s.CloudID != "" }, events, at)
+}
+
+// SoftphoneAt is the softphone as it stood at a position.
+func SoftphoneAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Softphone, bool, error) {
+	return rowAt(softphones, softphoneRow, func(s domain.Softphone) bool { return s.Exists }, events, at)
+}
+
 // APIKeyAt is the API key as it stood at a position.
 func APIKeyAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (APIKey, bool, error) {
 	return rowAt(apiKeys, apiKeyRow, func(s domain.APIKey) bool { return s.Exists }, events, at)

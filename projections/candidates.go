@@ -150,14 +150,15 @@ func (c Candidates) DevicesOfPlugin(ctx context.Context, at domain.Position, q d
 	return texts[domain.DeviceID](ctx, c, at, "SELECT key FROM devices"+w.sql()+" ORDER BY key LIMIT ?", append(w.args, q.Limit)...)
 }
 
-// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers")
+// ChildrenOf names what still stands under a tenant ("devices", "lines", "users", "categories", "layers",
+// "softphones", "clouds")
 // with counts; what has none is left out.
 func (c Candidates) ChildrenOf(ctx context.Context, at domain.Position, tenant domain.TenantID) (map[string]int, error) {
 	if err := c.Wait.WaitFor(ctx, at); err != nil {
 		return nil, err
 	}
 	counts := make(map[string]int)
-	for _, table := range []string{"devices", "lines", "users", "categories", "layers"} {
+	for _, table := range []string{"devices", "lines", "users", "categories", "layers", "softphones", "clouds"} {
 		err := c.Views.Query(ctx, "SELECT count(*) FROM "+table+" WHERE tenant_id = ? AND live = 1", []any{string(tenant)}, func(r Row) error {
 			if n := int(r.Int(0)); n > 0 {
 				counts[table] = n

@@ -147,6 +147,8 @@ func (a *api) history() {
 		{"categories", "category", func(id string) domain.StreamID { return domain.CategoryID(id).Stream() }},
 		{"users", "user", func(id string) domain.StreamID { return domain.UserID(id).Stream() }},
 		{"lines", "line", func(id string) domain.StreamID { return domain.LineID(id).Stream() }},
+		{"softphones", "softphone", func(id string) domain.StreamID { return domain.SoftphoneID(id).Stream() }},
+		{"cloudids", "cloud-id", func(id string) domain.StreamID { return domain.CloudID(id).Stream() }},
 		{"layers", "layer", func(id string) domain.StreamID { return domain.LayerID(id).Stream() }},
 	}
 	for _, s := range subjects {

@@ -72,6 +72,13 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /lines/{id}/provisioning-extension": {"extension": "246810"},
 		"POST /lines/{id}/rotate":                 {"password": "another-password"},
 		"POST /layers":                            {"tenant_id": t, "name": "l", "parents": []string{t + ".layer"}, "settings": map[string]any{"locale": "de_DE"}},
+		"POST /cloudids":                          {"id": t + ".new", "tenant_id": t},
+		"PUT /cloudids/{id}":                      {"document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
+		"POST /softphones":                        {"tenant_id": t, "cloud_id": t + ".cloud", "user_id": t + ".anna", "line_id": t + ".line", "username": "new"},
+		"PUT /softphones/{id}":                    {"line_id": t + ".line", "document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
+		"PUT /softphones/{id}/password":           {"password": "another-password"},
+		"POST /softphones/{id}/code":              {},
+		"POST /softphones/{id}/sign-out":          {},
 		"PUT /layers/{id}":                        {"name": "l2", "settings": map[string]any{"locale": "de_DE"}},
 		"POST /apikeys":                           {"name": "k", "role": "auditor", "tenants": []string{t}},
 		"POST /erase":                             {"subject": "user-" + t + ".anna", "reason": "asked to"},
@@ -94,7 +101,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
 	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
-		"lines": t + ".line", "layers": t + ".layer", "apikeys": o.keyOf(at), "plugins": "yealink",
+		"lines": t + ".line", "layers": t + ".layer", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "plugins": "yealink",
 		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	var parts []string

@@ -108,11 +108,12 @@ func fieldName(location string) string {
 // Sentinels by what they mean to a caller. Everything else is our trouble.
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
-		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown, commands.ErrOperationUnknown, errNotFound}
+		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
+		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, commands.ErrOperationUnknown, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
-	elsewhere = []error{domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant}
+	elsewhere = []error{domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
-	exists   = []error{domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists}
+	exists   = []error{domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists, domain.ErrSoftphoneExists, domain.ErrCloudIDExists}
 	errTaken = newProblem(http.StatusConflict, "id-taken", "this id or address is taken")
 	// broken are broken rules with their codes; of several in one error the first here is answered.
 	broken = []struct {
@@ -152,6 +153,12 @@ var (
 		{domain.ErrLayerCycle, "layer-cycle"},
 		{domain.ErrLayerParent, "layer-parent"},
 		{domain.ErrAPIKeyExists, "api-key-exists"},
+		{domain.ErrSoftphoneExists, "softphone-exists"},
+		{domain.ErrSoftphoneRemoved, "softphone-removed"},
+		{domain.ErrSoftphoneNameTaken, "softphone-name-taken"},
+		{domain.ErrCloudIDExists, "cloud-id-exists"},
+		{domain.ErrCloudIDForeign, "cloud-id-of-other-tenant"},
+		{commands.ErrSignInBusy, "busy"},
 		{domain.ErrErased, "erased"},
 		{commands.ErrBusy, "busy"},
 		{commands.ErrNoPlugin, "no-plugin"},
@@ -235,6 +242,14 @@ func fieldsOf(err error) []fieldError {
 		return nil
 	case *commands.InvalidError:
 		return []fieldError{{e.Field, e.Rule}}
+	case *commands.DocumentError:
+		var out []fieldError
+		for _, f := range e.Findings {
+			if f.Error {
+				out = append(out, fieldError{"document." + f.At, f.Text + " (" + f.Code + ")"})
+			}
+		}
+		return out
 	case *domain.SettingsError:
 		return []fieldError{{"settings." + strings.TrimPrefix(e.Field, "settings."), e.Rule}}
 	case interface{ Unwrap() []error }:

@@ -60,6 +60,10 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 			append_(o, domain.DeviceID(phones["acme"]).Stream(), domain.DeviceConfigDelivered{Path: "x.cfg", MAC: "00", Via: "secret", Transport: "http", DeliveredAt: o.Clock.Now()})
 			return "acme"
 		},
+		"POST /softphones/{id}/sign-out": func(o *office) place {
+			append_(o, domain.SoftphoneID("acme.app").Stream(), domain.SoftphoneSignedIn{InstallID: "0193a1b2c3d47e5f8091a2b3c4d5e6fa", TokenHash: "00", Via: "password", At: o.Clock.Now()})
+			return "acme"
+		},
 		"POST /tenants/{id}/resume-resyncs": func(o *office) place {
 			append_(o, domain.TenantID("acme").Stream(), domain.TenantResyncsStopped{})
 			return "acme"

@@ -63,6 +63,14 @@ var nouns = []noun{
 	{name: "layer", path: "/layers", short: "Bundles of settings", columns: []string{"id", "tenant_id", "name", "parents", "state"}, filters: []string{"tenant", "text"},
 		create: append([]field{{"id", "text", "id to use instead of a new one"}, {"tenant_id", "text", "tenant"}}, layerFields...), createVerb: "define",
 		amend: layerFields, deleteVerb: "remove", history: true},
+	{name: "cloudid", path: "/cloudids", short: "Cloud IDs of Cloud Softphone", columns: []string{"id", "tenant_id", "fail_closed", "state"}, filters: []string{"tenant", "text"},
+		create: append([]field{{"id", "text", "as the vendor's portal shows it"}, {"tenant_id", "text", "tenant"}}, cloudFields...), createVerb: "define",
+		amend: cloudFields, deleteVerb: "remove", history: true},
+	{name: "softphone", path: "/softphones", short: "Users' Cloud Softphones", columns: []string{"id", "tenant_id", "cloud_id", "username", "line_id", "has_password", "state"},
+		filters: []string{"tenant", "user", "cloud_id", "text"},
+		create: append([]field{{"id", "text", "id to use instead of a new one"}, {"tenant_id", "text", "tenant"}, {"cloud_id", "text", "cloud ID"}, {"user_id", "text", "user; the line's when absent"},
+			{"username", "text", "what is typed into the app"}}, softphoneFields...), createVerb: "define",
+		amend: softphoneFields, deleteVerb: "remove", history: true},
 	{name: "apikey", path: "/apikeys", short: "API keys", columns: []string{"id", "name", "role", "tenants", "expires_at", "state"}, filters: []string{"text"},
 		create: []field{{"name", "text", "what the key is for"}, {"role", "text", "admin, operator, auditor, helpdesk or user"},
 			{"tenants", "list", "tenants it is bound to; none means all"}, {"user_id", "text", "user whose phones a key of role user sees"},
@@ -76,7 +84,9 @@ var (
 	userFields = []field{{"display_name", "text", "name shown"}, {"email", "text", "e-mail address"}}
 	lineFields = []field{{"number", "text", "directory number"}, {"display_name", "text", "name shown"}, {"username", "text", "SIP user name"},
 		{"auth_username", "text", "authentication name, if it differs"}, {"settings", "settings", "JSON file with further keys of a sip_lines entry"}}
-	layerFields = []field{{"name", "text", "name shown"}, {"parents", "list", "layers merged first"}, {"settings", "settings", "JSON file with settings"}}
+	cloudFields     = []field{{"document", "settings", "JSON file with nodes, quick_dials and dial_actions for all apps"}, {"fail_closed", "bool", "a sign-in fails while quick dials cannot be told"}}
+	softphoneFields = []field{{"line_id", "text", "line whose account the app gets"}, {"document", "settings", "JSON file with nodes, quick_dials and dial_actions of this user"}}
+	layerFields     = []field{{"name", "text", "name shown"}, {"parents", "list", "layers merged first"}, {"settings", "settings", "JSON file with settings"}}
 )
 
 // nounCmds makes the commands of all nouns.
@@ -443,6 +453,11 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			a.action("show-extension ID", "Show its number to dial on a new phone", http.MethodGet, 1, nil, below("/provisioning-extension")),
 			a.action("drop-extension ID", "Take its number to dial away", http.MethodDelete, 1, nil, below("/provisioning-extension")),
 			post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"})}
+	case "softphone":
+		return []*cobra.Command{
+			a.action("set-password ID", "Set the password its user signs in with", http.MethodPut, 1, []field{{"password", "file", "file with the password, - for standard input"}}, below("/password")),
+			post("issue-code", "Issue a code that lets its user sign in once", "/code"),
+			post("sign-out", "Sign its apps out, or one of them", "/sign-out", field{"app", "text", "id of the app"})}
 	case "device":
 		configure := &cobra.Command{Use: "configure ID", Short: "Set its own settings and layers; what the flags do not name stays", Args: cobra.ExactArgs(1)}
 		fields := []field{{"parents", "list", "layers between the category's and its own settings"}, {"settings", "settings", "JSON file with settings"}, {"description", "text", "what it is"}}

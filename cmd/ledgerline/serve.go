@@ -22,6 +22,7 @@ import (
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/phonetftp"
 	"ledgerline/adapters/sightings"
+	"ledgerline/adapters/softphone"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -223,7 +224,8 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
-	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics})
+	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
+		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}}})
 	if err != nil {
 		return nil, err
 	}
@@ -275,6 +277,14 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 			func(ctx context.Context) error { return ignoreCanceled(certs.Watch(ctx)) })
 	}
 	return servers, nil
+}
+
+// softphones answers apps of Cloud Softphone on the phone plane.
+func (e *engine) softphones() http.Handler {
+	return softphone.New(softphone.Options{Provisioner: e.service, Client: func(ctx context.Context) softphone.Client {
+		c := phonehttp.ClientOf(ctx)
+		return softphone.Client{IP: c.IP.String(), Private: c.Secure || c.Trusted}
+	}})
 }
 
 // pemRoots reads roots that certificates may lead to; nil when no file is named.

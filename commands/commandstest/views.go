@@ -32,6 +32,8 @@ type world struct {
 	gateways   map[domain.GatewayID]domain.Gateway
 	sipUsers   map[domain.SIPUserID]domain.SIPUser
 	touched    map[domain.SIPUserID]domain.Position
+	softphones map[domain.SoftphoneID]domain.Softphone
+	clouds     map[domain.CloudID]domain.Cloud
 }
 
 // device is one life of a device and its files.
@@ -47,7 +49,8 @@ func newWorld(log *Log) *world {
 	return &world{log: log, changed: make(chan struct{}), revisions: make(map[domain.StreamID]domain.Revision), tenants: make(map[domain.TenantID]domain.Tenant),
 		categories: make(map[domain.CategoryID]domain.Category), users: make(map[domain.UserID]domain.User), lines: make(map[domain.LineID]domain.Line),
 		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device),
-		gateways: make(map[domain.GatewayID]domain.Gateway), sipUsers: make(map[domain.SIPUserID]domain.SIPUser), touched: make(map[domain.SIPUserID]domain.Position)}
+		gateways: make(map[domain.GatewayID]domain.Gateway), sipUsers: make(map[domain.SIPUserID]domain.SIPUser), touched: make(map[domain.SIPUserID]domain.Position),
+		softphones: make(map[domain.SoftphoneID]domain.Softphone), clouds: make(map[domain.CloudID]domain.Cloud)}
 }
 
 // catchUp folds what the log holds beyond the last call. The caller holds mu.
@@ -100,6 +103,10 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 	case "sipuser":
 		fold(w.sipUsers, domain.SIPUserID(id), e)
 		w.touched[domain.SIPUserID(id)] = r.Position
+	case "softphone":
+		fold(w.softphones, domain.SoftphoneID(id), e)
+	case "cloudid":
+		fold(w.clouds, domain.CloudID(id), e)
 	case "code":
 		fold(w.codes, r.Stream, e)
 	case "device":
@@ -369,6 +376,12 @@ func (c *Candidates) ChildrenOf(ctx context.Context, at domain.Position, tenant 
 	}
 	for _, l := range c.w.layers {
 		count(counts, "layers", l.TenantID == tenant && l.Exists)
+	}
+	for _, p := range c.w.softphones {
+		count(counts, "softphones", p.TenantID == tenant && p.Live() == nil)
+	}
+	for _, p := range c.w.clouds {
+		count(counts, "clouds", p.TenantID == tenant && p.Exists)
 	}
 	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
 	return counts, nil

@@ -1,0 +1,259 @@
+package httpapi
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"ledgerline/commands"
+	"ledgerline/domain"
+	"ledgerline/projections"
+)
+
+// cloud is a cloud ID of Cloud Softphone in the API's words; the secrets of its document are redacted.
+type cloud struct {
+	ID         domain.CloudID           `json:"id"`
+	TenantID   domain.TenantID          `json:"tenant_id"`
+	Document   domain.SoftphoneDocument `json:"document"`
+	FailClosed bool                     `json:"fail_closed"`
+	State      string                   `json:"state"`
+	projections.Head
+}
+
+func (a *api) cloud(ctx context.Context, row projections.Cloud) (cloud, error) {
+	d, err := a.Service.SoftphoneDocument(ctx, row.SoftphoneLayer)
+	return cloud{row.ID, row.TenantID, d, row.FailClosed, row.State, row.Head}, err
+}
+
+// softphone is a user's Cloud Softphone in the API's words.
+type softphone struct {
+	ID          domain.SoftphoneID       `json:"id"`
+	TenantID    domain.TenantID          `json:"tenant_id"`
+	CloudID     domain.CloudID           `json:"cloud_id"`
+	UserID      domain.UserID            `json:"user_id"`
+	LineID      domain.LineID            `json:"line_id"`
+	Username    string                   `json:"username"`
+	Document    domain.SoftphoneDocument `json:"document"`
+	HasPassword bool                     `json:"has_password"`
+	CodeUntil   *time.Time               `json:"code_valid_until,omitempty" doc:"until when the code issued last can be used"`
+	Apps        []softphoneApp           `json:"apps" doc:"signed in, in the order they came"`
+	State       string                   `json:"state"`
+	projections.Head
+}
+
+type softphoneApp struct {
+	ID         string    `json:"id"`
+	Via        string    `json:"via"`
+	SignedInAt time.Time `json:"signed_in_at"`
+	Out        string    `json:"out,omitempty" doc:"why it is signed out; absent while it is not"`
+}
+
+func (a *api) softphone(ctx context.Context, row projections.Softphone) (softphone, error) {
+	d, err := a.Service.SoftphoneDocument(ctx, row.SoftphoneLayer)
+	if err != nil {
+		return softphone{}, err
+	}
+	name, err := a.open(ctx, row.Username)
+	p := softphone{ID: row.SoftphoneID, TenantID: row.TenantID, CloudID: row.CloudID, UserID: row.UserID, LineID: row.LineID, Username: name, Document: d,
+		HasPassword: row.HasPassword, Apps: []softphoneApp{}, State: row.State, Head: row.Head}
+	if row.CodeUntil.After(a.Now()) {
+		p.CodeUntil = &row.CodeUntil
+	}
+	for _, i := range row.Installs {
+		p.Apps = append(p.Apps, softphoneApp{i.InstallID, i.Via, i.At, i.Out})
+	}
+	return p, err
+}
+
+// checked is the answer to a change of a document: what is not forbidden and may still be a mistake.
+type checked struct {
+	ID       string                    `json:"id"`
+	Warnings []domain.SoftphoneFinding `json:"warnings"`
+}
+
+func warnings(id string, found []domain.SoftphoneFinding) checked {
+	return checked{id, slices.Clip(append([]domain.SoftphoneFinding{}, found...))}
+}
+
+type CloudBody struct {
+	Document   domain.SoftphoneDocument `json:"document,omitempty" doc:"what all apps below the cloud ID are told"`
+	FailClosed bool                     `json:"fail_closed,omitempty" doc:"a sign-in fails while quick dials cannot be told"`
+}
+
+type SoftphoneBody struct {
+	LineID   domain.LineID            `json:"line_id"`
+	Document domain.SoftphoneDocument `json:"document,omitempty" doc:"what this user's apps are told, over what the cloud ID says"`
+}
+
+// softphones registers cloud IDs and softphones.
+func (a *api) softphones() {
+	a.clouds()
+	read(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		User    domain.UserID  `query:"user"`
+		Cloud   domain.CloudID `query:"cloud_id"`
+		Removed bool           `query:"removed" doc:"removed ones too"`
+	}) (*page[softphone], error) {
+		of, p, err := in.listing(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListSoftphones(ctx, a.Views, projections.SoftphoneFilter{Tenants: of, User: in.User, Cloud: in.Cloud, Text: in.Text, Removed: in.Removed}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(ctx, l, a.softphone)
+	})
+	shows(a, op{"GET", "/softphones/{id}", "get-softphone", "Show a Cloud Softphone", readers, 0}, domain.SoftphoneID.Stream, projections.SoftphoneByID, projections.SoftphoneAt,
+		func(row projections.Softphone) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.softphone)
+	change(a, op{"POST", "/softphones", "define-softphone", "Give a user a Cloud Softphone", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       domain.SoftphoneID `json:"id,omitempty" doc:"to use instead of a new one"`
+			TenantID domain.TenantID    `json:"tenant_id"`
+			CloudID  string             `json:"cloud_id"`
+			UserID   domain.UserID      `json:"user_id,omitempty" doc:"the line's when absent"`
+			Username string             `json:"username" doc:"typed into the app, unique below the cloud ID"`
+			SoftphoneBody
+		}
+	}) (commands.Outcome, string, checked, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", checked{}, err
+		}
+		id, found, out, err := s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: b.ID, TenantID: b.TenantID, CloudID: b.CloudID, UserID: b.UserID, LineID: b.LineID, Username: b.Username, Document: b.Document})
+		return out, "/api/v1/softphones/" + string(id), warnings(string(id), found), err
+	})
+	change(a, op{"PUT", "/softphones/{id}", "amend-softphone", "Describe a Cloud Softphone anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body SoftphoneBody
+	}) (commands.Outcome, string, checked, error) {
+		id := domain.SoftphoneID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, "", checked{}, err
+		}
+		found, out, err := s.AmendSoftphone(ctx, commands.AmendSoftphone{ID: id, LineID: in.Body.LineID, Document: in.Body.Document})
+		return out, "", warnings(in.ID, found), err
+	})
+	act(a, op{"PUT", "/softphones/{id}/password", "set-softphone-password", "Set the password a user signs in with; apps that are signed in stay so", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			Password string `json:"password"`
+		}
+	}) (commands.Outcome, error) {
+		id := domain.SoftphoneID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.SetSoftphonePassword(ctx, commands.SetSoftphonePassword{ID: id, Password: in.Body.Password})
+	})
+	change(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body nothing
+	}) (commands.Outcome, string, commands.SoftphoneCode, error) {
+		id := domain.SoftphoneID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, "", commands.SoftphoneCode{}, err
+		}
+		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id})
+		return out, "", code, err
+	})
+	act(a, op{"POST", "/softphones/{id}/sign-out", "sign-out-softphone", "Sign one app of the user out, or all", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body struct {
+			App string `json:"app,omitempty" doc:"id of the app; all when absent"`
+		}
+	}) (commands.Outcome, error) {
+		id := domain.SoftphoneID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.SignOutSoftphone(ctx, commands.SignOutSoftphone{ID: id, InstallID: in.Body.App})
+	})
+	act(a, op{"DELETE", "/softphones/{id}", "remove-softphone", "Remove a Cloud Softphone; its apps are signed out", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.SoftphoneID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RemoveSoftphone(ctx, commands.RemoveSoftphone{ID: id})
+	})
+}
+
+func (a *api) clouds() {
+	read(a, op{"GET", "/cloudids", "list-cloud-ids", "List cloud IDs of Cloud Softphone", readers, 0}, func(ctx context.Context, in *struct {
+		Present
+		TextFilter
+		Removed bool `query:"removed" doc:"those given back too"`
+	}) (*page[cloud], error) {
+		of, p, err := in.listing(ctx, in.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		l, err := projections.ListClouds(ctx, a.Views, projections.CloudFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(ctx, l, a.cloud)
+	})
+	shows(a, op{"GET", "/cloudids/{id}", "get-cloud-id", "Show a cloud ID", readers, 0}, domain.CloudID.Stream, projections.CloudByID, projections.CloudAt,
+		func(row projections.Cloud) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.cloud)
+	change(a, op{"POST", "/cloudids", "define-cloud-id", "Take a cloud ID of Cloud Softphone for a tenant", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
+		Planned
+		Body struct {
+			ID       string          `json:"id" doc:"as the vendor's portal shows it, without a star"`
+			TenantID domain.TenantID `json:"tenant_id"`
+			CloudBody
+		}
+	}) (commands.Outcome, string, checked, error) {
+		b := in.Body
+		if err := sees(ctx, b.TenantID); err != nil {
+			return commands.Outcome{}, "", checked{}, err
+		}
+		id, found, out, err := s.DefineCloudID(ctx, commands.DefineCloudID{ID: b.ID, TenantID: b.TenantID, Document: b.Document, FailClosed: b.FailClosed})
+		return out, "/api/v1/cloudids/" + string(id), warnings(string(id), found), err
+	})
+	change(a, op{"PUT", "/cloudids/{id}", "amend-cloud-id", "Change what all apps of a cloud ID are told, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body CloudBody
+	}) (commands.Outcome, string, checked, error) {
+		id := domain.CloudID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, "", checked{}, err
+		}
+		found, out, err := s.AmendCloudID(ctx, commands.AmendCloudID{ID: id, Document: in.Body.Document, FailClosed: in.Body.FailClosed})
+		return out, "", warnings(in.ID, found), err
+	})
+	act(a, op{"DELETE", "/cloudids/{id}", "remove-cloud-id", "Give a cloud ID back", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (commands.Outcome, error) {
+		id := domain.CloudID(in.ID)
+		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
+		if err != nil {
+			return commands.Outcome{}, err
+		}
+		return s.RemoveCloudID(ctx, commands.RemoveCloudID{ID: id})
+	})
+}

@@ -1,0 +1,459 @@
+package domain
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// SoftphoneDefined: a user has a Cloud Softphone: whoever signs in below the cloud ID under the user name gets the
+// line. All that is personal or secret of it is sealed under the user's key, so that erasing the user erases it.
+type SoftphoneDefined struct {
+	SoftphoneID SoftphoneID `json:"softphone_id"`
+	TenantID    TenantID    `json:"tenant_id"`
+	CloudID     CloudID     `json:"cloud_id"`
+	UserID      UserID      `json:"user_id"`
+	// Username is what is typed into the app; UsernameHash, a keyed hash of cloud ID and user name, finds the softphone.
+	Username     Personal `json:"username"`
+	UsernameHash string   `json:"username_hash"`
+	SoftphoneSpec
+}
+
+// SoftphoneSpec is what can be changed of a softphone.
+type SoftphoneSpec struct {
+	LineID LineID `json:"line_id"`
+	SoftphoneLayer
+}
+
+// SoftphoneLayer is what one level (a cloud ID, a user) says about apps. Document is a SoftphoneDocument as JSON, one
+// secret as a whole, for it holds names, numbers and passwords. Entries names what of it an app keeps until it is told to
+// remove it; from them it is known later what to remove.
+type SoftphoneLayer struct {
+	Document Secret           `json:"document,omitzero"`
+	Entries  []SoftphoneEntry `json:"entries,omitempty"`
+}
+
+// SoftphoneEntry is a quick dial or dial action that an app merges by its id.
+type SoftphoneEntry struct {
+	Kind     string `json:"kind"` // quick_dial, dial_action
+	ID       string `json:"id"`
+	Priority int    `json:"priority,omitempty"` // absent: the app's own for what comes from here, 20
+}
+
+// SoftphoneAmended: the softphone is now as described, whole.
+type SoftphoneAmended struct{ SoftphoneSpec }
+
+// SoftphonePasswordSet: the user may sign in with this password. Password is the sealed argon2id hash of it.
+type SoftphonePasswordSet struct {
+	Password Secret `json:"password"`
+}
+
+// SoftphoneCodeIssued: the user may sign in once with this code until then. CodeHash is a keyed hash of softphone and
+// digits. An earlier code that was not used is dead.
+type SoftphoneCodeIssued struct {
+	CodeHash   string    `json:"code_hash"`
+	ValidUntil time.Time `json:"valid_until"`
+}
+
+// SoftphoneSignedIn: an app showed the password or the code and got a token of its own; of a code this is the use.
+// InstallHash is a keyed hash of what the app calls its installation; empty when it did not tell. A sign-in of the same
+// installation before is over.
+type SoftphoneSignedIn struct {
+	InstallID   string    `json:"install_id"`
+	InstallHash string    `json:"install_hash,omitempty"`
+	TokenHash   string    `json:"token_hash"`
+	Via         string    `json:"via"` // password, code
+	At          time.Time `json:"at"`
+}
+
+// SoftphoneSignedOut: the token of the installation is worth nothing any more; the app is told so for good.
+type SoftphoneSignedOut struct {
+	InstallID string `json:"install_id"`
+	Cause     string `json:"cause"` // revoked, displaced (by a newer one, beyond MaxInstalls)
+}
+
+// SoftphoneDenied: wrong passwords or codes were shown for the user Count times in the hour that began at Hour (D27).
+type SoftphoneDenied struct {
+	Hour  time.Time `json:"hour"`
+	Count int       `json:"count"`
+}
+
+// SoftphoneRemoved: nobody signs in under the user name any more, and all apps are signed out.
+type SoftphoneRemoved struct{}
+
+func (SoftphoneDefined) EventType() string     { return "softphone.defined" }
+func (SoftphoneAmended) EventType() string     { return "softphone.amended" }
+func (SoftphonePasswordSet) EventType() string { return "softphone.password_set" }
+func (SoftphoneCodeIssued) EventType() string  { return "softphone.code_issued" }
+func (SoftphoneSignedIn) EventType() string    { return "softphone.signed_in" }
+func (SoftphoneSignedOut) EventType() string   { return "softphone.signed_out" }
+func (SoftphoneDenied) EventType() string      { return "softphone.denied" }
+func (SoftphoneRemoved) EventType() string     { return "softphone.removed" }
+
+var softphoneEvents = []entry{of[SoftphoneDefined](), of[SoftphoneAmended](), of[SoftphonePasswordSet](), of[SoftphoneCodeIssued](),
+	of[SoftphoneSignedIn](), of[SoftphoneSignedOut](), of[SoftphoneDenied](), of[SoftphoneRemoved]()}
+
+// MaxInstalls is how many apps one user may be signed in with; one more signs the oldest out. Of those signed out the
+// latest goneInstalls are remembered, to be told so.
+const (
+	MaxInstalls  = 20
+	goneInstalls = 100
+)
+
+// SoftphoneCodeTTL is how long a sign-in code can be used.
+const SoftphoneCodeTTL = 24 * time.Hour
+
+// SoftphoneInstall is one app that has signed in.
+type SoftphoneInstall struct {
+	SoftphoneSignedIn
+	Out string `json:"out,omitempty"` // why its token is dead; empty while it lives
+}
+
+// Softphone is what a softphone stream adds up to.
+type Softphone struct {
+	SoftphoneDefined
+	// Ever is all that was ever published here, in the order it came: apps are told to remove what is not there any more.
+	Ever     []SoftphoneEntry
+	Password Secret
+	Code     SoftphoneCodeIssued
+	// CodeUse is the sign-in that used the code up; zero while it can be used.
+	CodeUse  SoftphoneSignedIn
+	Installs []SoftphoneInstall // in the order they came
+	Exists   bool
+	Removed  bool
+}
+
+// Stream is where the softphone's facts stand.
+func (id SoftphoneID) Stream() StreamID { return Stream("softphone", string(id)) }
+
+// Apply returns the softphone after e.
+func (p Softphone) Apply(e Event) Softphone {
+	switch e := e.(type) {
+	case SoftphoneDefined:
+		p.SoftphoneDefined, p.Ever, p.Exists, p.Removed = e, ever(nil, e.Entries), true, false
+	case SoftphoneAmended:
+		p.SoftphoneSpec, p.Ever = e.SoftphoneSpec, ever(p.Ever, e.Entries)
+	case SoftphonePasswordSet:
+		p.Password = e.Password
+	case SoftphoneCodeIssued:
+		p.Code, p.CodeUse = e, SoftphoneSignedIn{}
+	case SoftphoneSignedIn:
+		p.Installs = p.signedIn(e)
+		if e.Via == "code" {
+			p.CodeUse = e
+		}
+	case SoftphoneSignedOut:
+		p.Installs = p.out(e.Cause, func(i SoftphoneInstall) bool { return i.InstallID == e.InstallID })
+	case SoftphoneRemoved:
+		p.Installs, p.Removed = p.out("removed", func(SoftphoneInstall) bool { return true }), true
+	}
+	return p
+}
+
+// out is the installs with those that are over marked so; of the dead the latest are kept.
+func (p Softphone) out(cause string, over func(SoftphoneInstall) bool) []SoftphoneInstall {
+	installs := slices.Clone(p.Installs)
+	dead := 0
+	for i := len(installs) - 1; i >= 0; i-- {
+		if installs[i].Out == "" && over(installs[i]) {
+			installs[i].Out = cause
+		}
+		if installs[i].Out != "" {
+			if dead++; dead > goneInstalls {
+				installs = slices.Delete(installs, i, i+1)
+			}
+		}
+	}
+	return installs
+}
+
+func (p Softphone) signedIn(e SoftphoneSignedIn) []SoftphoneInstall {
+	before := p.out("displaced", func(i SoftphoneInstall) bool { return e.InstallHash != "" && i.InstallHash == e.InstallHash })
+	return append(slices.Clip(before), SoftphoneInstall{SoftphoneSignedIn: e})
+}
+
+// ever is everything published so far, each with the highest priority it had, which is what it takes to remove it; of what
+// is more than an app can have had, the oldest is forgotten.
+func ever(known, now []SoftphoneEntry) []SoftphoneEntry {
+	const most = 1000
+	out := slices.Clone(known)
+	for _, e := range now {
+		i := slices.IndexFunc(out, func(k SoftphoneEntry) bool { return k.Kind == e.Kind && k.ID == e.ID })
+		if i < 0 {
+			out = append(out, e)
+		} else {
+			out[i].Priority = max(out[i].Priority, e.Priority)
+		}
+	}
+	return out[max(0, len(out)-most):]
+}
+
+var (
+	ErrSoftphoneUnknown   = errors.New("no such softphone")
+	ErrSoftphoneExists    = errors.New("softphone exists already")
+	ErrSoftphoneRemoved   = errors.New("softphone was removed")
+	ErrSoftphoneNameTaken = errors.New("user name belongs to another softphone of this cloud ID")
+	// ErrSoftphoneRefused is what an app is told for an unknown user, a wrong password and a dead code alike.
+	ErrSoftphoneRefused = errors.New("user name or password not accepted")
+	// ErrSoftphoneSignedOut: the app's token was good once and is dead for good.
+	ErrSoftphoneSignedOut = errors.New("signed out")
+	ErrInstallUnknown     = errors.New("no such installation")
+)
+
+// Live is nil for a softphone that can be used.
+func (p Softphone) Live() error {
+	switch {
+	case !p.Exists:
+		return ErrSoftphoneUnknown
+	case p.Removed:
+		return ErrSoftphoneRemoved
+	}
+	return nil
+}
+
+// Define makes the softphone.
+func (p Softphone) Define(e SoftphoneDefined) ([]Event, error) {
+	if p.Exists {
+		return nil, ErrSoftphoneExists
+	}
+	return []Event{e}, nil
+}
+
+// Amend changes the softphone; an unchanged description is no news.
+func (p Softphone) Amend(spec SoftphoneSpec) ([]Event, error) {
+	if err := p.Live(); err != nil || p.LineID == spec.LineID && p.Same(spec.SoftphoneLayer) {
+		return nil, err
+	}
+	return []Event{SoftphoneAmended{spec}}, nil
+}
+
+// Same tells whether both say the same.
+func (l SoftphoneLayer) Same(m SoftphoneLayer) bool {
+	return l.Document.Same(m.Document.Sealed) && slices.Equal(l.Entries, m.Entries)
+}
+
+// SetPassword replaces the password. Apps that are signed in stay so: they have tokens.
+func (p Softphone) SetPassword(hash Secret) ([]Event, error) {
+	if err := p.Live(); err != nil {
+		return nil, err
+	}
+	return []Event{SoftphonePasswordSet{hash}}, nil
+}
+
+// IssueCode lets the user sign in with a code, once.
+func (p Softphone) IssueCode(hash string, until time.Time) ([]Event, error) {
+	if err := p.Live(); err != nil {
+		return nil, err
+	}
+	return []Event{SoftphoneCodeIssued{hash, until}}, nil
+}
+
+// CodeGood tells whether the code can be used at now, or has just been used, within RepeatWindow, by this very
+// installation: an app makes two calls to sign in, and repeats one whose answer it did not get.
+func (p Softphone) CodeGood(installHash string, now time.Time) bool {
+	if used := p.CodeUse; used.InstallID != "" {
+		return used.InstallHash == installHash && installHash != "" && now.Before(used.At.Add(RepeatWindow))
+	}
+	return p.Code.CodeHash != "" && now.Before(p.Code.ValidUntil)
+}
+
+// SignIn records that an app has shown what e.Via names. Beyond MaxInstalls the oldest is signed out.
+func (p Softphone) SignIn(e SoftphoneSignedIn) ([]Event, error) {
+	if p.Live() != nil || e.Via == "code" && !p.CodeGood(e.InstallHash, e.At) {
+		return nil, ErrSoftphoneRefused
+	}
+	events := []Event{e}
+	var live []string
+	for _, i := range p.signedIn(e) {
+		if i.Out == "" {
+			live = append(live, i.InstallID)
+		}
+	}
+	for _, id := range live[:max(0, len(live)-MaxInstalls)] {
+		events = append(events, SoftphoneSignedOut{id, "displaced"})
+	}
+	return events, nil
+}
+
+// Token is the installation a token's hash belongs to: ErrSoftphoneSignedOut when it is dead, ErrSoftphoneRefused when
+// it never was one. Equal tells, in constant time, whether two hashes are equal.
+func (p Softphone) Token(hash string, equal func(a, b string) bool) (SoftphoneInstall, error) {
+	found, ok := SoftphoneInstall{}, false
+	for _, i := range p.Installs {
+		if equal(i.TokenHash, hash) {
+			found, ok = i, true
+		}
+	}
+	switch {
+	case !ok:
+		return found, ErrSoftphoneRefused
+	case found.Out != "":
+		return found, ErrSoftphoneSignedOut
+	}
+	return found, nil
+}
+
+// SignOut ends the sign-in of one installation, or of all with an empty id. One that is over is no news.
+func (p Softphone) SignOut(install string) ([]Event, error) {
+	if !p.Exists {
+		return nil, ErrSoftphoneUnknown
+	}
+	var events []Event
+	known := install == ""
+	for _, i := range p.Installs {
+		if install != "" && i.InstallID != install {
+			continue
+		}
+		if known = true; i.Out == "" {
+			events = append(events, SoftphoneSignedOut{i.InstallID, "revoked"})
+		}
+	}
+	if !known {
+		return nil, ErrInstallUnknown
+	}
+	return events, nil
+}
+
+// Remove ends the softphone. Removing again is no news.
+func (p Softphone) Remove() ([]Event, error) {
+	if !p.Exists {
+		return nil, ErrSoftphoneUnknown
+	}
+	if p.Removed {
+		return nil, nil
+	}
+	return []Event{SoftphoneRemoved{}}, nil
+}
+
+// Owner is the tenant the softphone belongs to; empty before its first event.
+func (p Softphone) Owner() TenantID { return p.TenantID }
+
+// CloudIDDefined: the tenant's apps are those of this cloud ID. Its document is sealed under the tenant's key.
+type CloudIDDefined struct {
+	CloudID  CloudID  `json:"cloud_id"`
+	TenantID TenantID `json:"tenant_id"`
+	CloudIDSpec
+}
+
+// CloudIDSpec is what can be changed of a cloud ID.
+type CloudIDSpec struct {
+	SoftphoneLayer
+	// FailClosed: while quick dials and dial actions cannot be told, a sign-in fails, instead of going on without them.
+	FailClosed bool `json:"fail_closed,omitempty"`
+}
+
+// CloudIDAmended: what all apps of the cloud ID are told is now this, whole.
+type CloudIDAmended struct{ CloudIDSpec }
+
+// CloudIDRemoved: nobody signs in below the cloud ID any more. It can be defined again, by any tenant.
+type CloudIDRemoved struct{}
+
+func (CloudIDDefined) EventType() string { return "cloudid.defined" }
+func (CloudIDAmended) EventType() string { return "cloudid.amended" }
+func (CloudIDRemoved) EventType() string { return "cloudid.removed" }
+
+var cloudIDEvents = []entry{of[CloudIDDefined](), of[CloudIDAmended](), of[CloudIDRemoved]()}
+
+// Cloud is what a cloud ID's stream adds up to.
+type Cloud struct {
+	CloudIDDefined
+	Ever   []SoftphoneEntry // as of a Softphone, since the tenant has it
+	Exists bool
+}
+
+// Stream is where the cloud ID's facts stand.
+func (id CloudID) Stream() StreamID { return Stream("cloudid", string(id)) }
+
+// Apply returns the cloud ID after e.
+func (c Cloud) Apply(e Event) Cloud {
+	switch e := e.(type) {
+	case CloudIDDefined:
+		if c.TenantID != e.TenantID {
+			c.Ever = nil
+		}
+		c.CloudIDDefined, c.Ever, c.Exists = e, ever(c.Ever, e.Entries), true
+	case CloudIDAmended:
+		c.CloudIDSpec, c.Ever = e.CloudIDSpec, ever(c.Ever, e.Entries)
+	case CloudIDRemoved:
+		c.Exists, c.CloudIDSpec = false, CloudIDSpec{}
+	}
+	return c
+}
+
+var (
+	ErrCloudIDUnknown = errors.New("no such cloud ID")
+	ErrCloudIDExists  = errors.New("cloud ID is taken")
+	// ErrCloudIDForeign: the cloud ID is another tenant's.
+	ErrCloudIDForeign = errors.New("cloud ID belongs to another tenant")
+)
+
+// Of is nil when the cloud ID is in use by tenant.
+func (c Cloud) Of(tenant TenantID) error {
+	switch {
+	case !c.Exists:
+		return ErrCloudIDUnknown
+	case c.TenantID != tenant:
+		return ErrCloudIDForeign
+	}
+	return nil
+}
+
+// Define takes the cloud ID for a tenant.
+func (c Cloud) Define(id CloudID, tenant TenantID, spec CloudIDSpec) ([]Event, error) {
+	if c.Exists {
+		return nil, ErrCloudIDExists
+	}
+	return []Event{CloudIDDefined{id, tenant, spec}}, nil
+}
+
+// Amend changes what apps are told; an unchanged description is no news.
+func (c Cloud) Amend(spec CloudIDSpec) ([]Event, error) {
+	switch {
+	case !c.Exists:
+		return nil, ErrCloudIDUnknown
+	case c.Same(spec.SoftphoneLayer) && c.FailClosed == spec.FailClosed:
+		return nil, nil
+	}
+	return []Event{CloudIDAmended{spec}}, nil
+}
+
+// Remove gives the cloud ID back.
+func (c Cloud) Remove() ([]Event, error) {
+	if !c.Exists {
+		return nil, ErrCloudIDUnknown
+	}
+	return []Event{CloudIDRemoved{}}, nil
+}
+
+// Owner is the tenant the cloud ID belongs to; empty before its first event.
+func (c Cloud) Owner() TenantID { return c.TenantID }
+
+// EntriesOf names what of a document apps keep until told otherwise, by kind and id.
+func (d SoftphoneDocument) EntriesOf() []SoftphoneEntry {
+	set := make(map[SoftphoneEntry]int)
+	for _, q := range d.QuickDials {
+		if !q.Remove {
+			set[SoftphoneEntry{Kind: QuickDialKind, ID: q.ID}] = q.Priority
+		}
+	}
+	for _, a := range d.DialActions {
+		if !a.Remove {
+			set[SoftphoneEntry{Kind: DialActionKind, ID: a.ID}] = a.Priority
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(set), func(a, b SoftphoneEntry) int {
+		if a.Kind != b.Kind {
+			if a.Kind > b.Kind {
+				return -1 // quick dials first
+			}
+			return 1
+		}
+		return cmp.Compare(a.ID, b.ID)
+	})
+	for i, k := range keys {
+		keys[i].Priority = set[k]
+	}
+	return keys
+}
