@@ -47,7 +47,7 @@ type Client struct {
 type Options struct {
 	Provisioner Provisioner
 	Client      func(ctx context.Context) Client
-	// RefuseAfter is the least time a refused sign-in takes; 0 means 300 ms, negative none.
+	// RefuseAfter is the least time a refused sign-in takes; 0 means 500 ms, negative none.
 	RefuseAfter time.Duration
 }
 
@@ -71,7 +71,7 @@ type handler struct{ Options }
 // New makes the handler of everything below /softphone/.
 func New(o Options) http.Handler {
 	if o.RefuseAfter == 0 {
-		o.RefuseAfter = 300 * time.Millisecond
+		o.RefuseAfter = 500 * time.Millisecond
 	}
 	return handler{o}
 }

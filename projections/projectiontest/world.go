@@ -32,6 +32,8 @@ type Tenant struct {
 	Users      []*domain.User
 	Lines      []*domain.Line
 	Layers     []*domain.Layer
+	Softphones []*domain.Softphone
+	Clouds     []*domain.Cloud
 	Codes      []*domain.Code
 	Gateways   []*domain.Gateway
 	SIPUsers   []*domain.SIPUser
@@ -104,7 +106,9 @@ func (w *World) newTenant(id domain.TenantID) {
 // Step makes one random change. Devices change most, as in life.
 func (w *World) Step() {
 	t := w.Tenants[w.Choose(len(w.Tenants))]
-	switch w.Choose(20) {
+	switch w.Choose(21) {
+	case 20:
+		w.stepSoftphone(t)
 	case 0:
 		w.stepTenant(t)
 	case 1:
@@ -128,6 +132,62 @@ func (w *World) Step() {
 	}
 }
 
+// stepSoftphone changes a cloud ID or a softphone.
+func (w *World) stepSoftphone(t *Tenant) {
+	says := func(subject domain.Subject) domain.SoftphoneLayer {
+		return domain.SoftphoneLayer{Document: secret(subject, w.next("{}")), Entries: []domain.SoftphoneEntry{{Kind: domain.QuickDialKind, ID: w.next("q"), Priority: w.Choose(60)}}}
+	}
+	if w.Choose(3) == 0 {
+		c := pick(w, t.Clouds)
+		if c == nil || w.Choose(4) == 0 {
+			c = &domain.Cloud{}
+			t.Clouds = append(t.Clouds, c)
+		}
+		id := c.CloudID
+		if id == "" {
+			id = domain.CloudID(w.next("c"))
+		}
+		spec := domain.CloudIDSpec{SoftphoneLayer: says(domain.Subject(t.ID.Stream())), FailClosed: w.Choose(2) == 0}
+		events, _ := c.Amend(spec)
+		switch {
+		case !c.Exists:
+			events, _ = c.Define(id, t.ID, spec)
+		case w.Choose(4) == 0:
+			events, _ = c.Remove()
+		}
+		record(w, c, id.Stream(), t.ID, events)
+		return
+	}
+	p := pick(w, t.Softphones)
+	if p == nil || w.Choose(4) == 0 {
+		p = &domain.Softphone{}
+		t.Softphones = append(t.Softphones, p)
+		id, user := domain.SoftphoneID(w.next("p")), domain.UserID("u1")
+		events, _ := p.Define(domain.SoftphoneDefined{SoftphoneID: id, TenantID: t.ID, CloudID: "c1", UserID: user, UsernameHash: w.next("h"),
+			SoftphoneSpec: domain.SoftphoneSpec{LineID: "l1", SoftphoneLayer: says(user.Subject())}})
+		record(w, p, id.Stream(), t.ID, events)
+		return
+	}
+	var events []domain.Event
+	switch w.Choose(6) {
+	case 0:
+		events, _ = p.Amend(domain.SoftphoneSpec{LineID: "l2", SoftphoneLayer: says(p.UserID.Subject())})
+	case 1:
+		events, _ = p.SetPassword(secret(p.UserID.Subject(), w.next("pw")))
+	case 2:
+		events, _ = p.IssueCode(w.next("code"), w.Now.Add(time.Hour))
+	case 3:
+		events, _ = p.SignOut("")
+	case 4:
+		if w.Choose(3) == 0 {
+			events, _ = p.Remove()
+		}
+	default:
+		events, _ = p.SignIn(domain.SoftphoneSignedIn{InstallID: w.next("i"), InstallHash: w.next("ih"), TokenHash: w.next("th"), Via: []string{"code", "password"}[w.Choose(2)], At: w.Now})
+	}
+	record(w, p, p.SoftphoneID.Stream(), t.ID, events)
+}
+
 func (w *World) stepTenant(t *Tenant) {
 	switch w.Choose(10) {
 	case 4:
@@ -139,7 +199,7 @@ func (w *World) stepTenant(t *Tenant) {
 	case 0:
 		w.newTenant(domain.TenantID(w.next("t")))
 	case 1:
-		if len(t.Users)+len(t.Lines)+len(t.Categories) == 0 {
+		if len(t.Users)+len(t.Lines)+len(t.Categories)+len(t.Softphones)+len(t.Clouds) == 0 {
 			events, _ := t.Delete()
 			record(w, &t.Tenant, t.ID.Stream(), t.ID, events)
 		}
