@@ -62,10 +62,9 @@ type push struct {
 // job is what is remembered of one SIP user between tries.
 type job struct {
 	rev      int
-	attempts int
+	failures int
 	due      time.Time
-	last     string // class of the last failure
-	unclear  bool   // a creation may have been carried out
+	unclear  bool // a creation may have been carried out
 	searched int
 	found    bool // by such a search
 	adopted  bool
@@ -124,6 +123,13 @@ func (b *borders) pushOf(s *Service, id domain.GatewayID) *push {
 		b.pushes[id] = p
 	}
 	return p
+}
+
+// forget drops what is known of a gateway.
+func (b *borders) forget(id domain.GatewayID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.pushes, id)
 }
 
 // Pushings tells how the work on every gateway known to this process stands, by id.
@@ -329,7 +335,6 @@ func (p *push) one(ctx context.Context, client Border, g domain.Gateway, id doma
 		j = &job{rev: u.Rev, unclear: j != nil && j.unclear}
 		p.jobs[id] = j
 	}
-	j.attempts++
 	var events []domain.Event
 	if u.Wanted {
 		events, err = p.bring(ctx, client, g, u, j, p.wasUnderWay(u, h))
@@ -568,7 +573,7 @@ func (p *push) overwrite(ctx context.Context, client Border, u domain.SIPUser, w
 		action = "created" // by the try whose answer was lost
 	}
 	if len(fields) == 0 && !passwords {
-		return []domain.Event{domain.SIPUserPushed{Rev: u.Rev, Action: "unchanged", MBGID: now.ID, ICPID: w.ICPID, Attempts: j.attempts}}, nil
+		return []domain.Event{domain.SIPUserPushed{Rev: u.Rev, Action: "unchanged", MBGID: now.ID, ICPID: w.ICPID, Attempts: j.failures + 1}}, nil
 	}
 	if passwords {
 		fields = append(fields, "icp_password", "set_password")
@@ -596,7 +601,7 @@ func (p *push) readBack(ctx context.Context, client Border, u domain.SIPUser, w 
 		return nil, err
 	}
 	if !gone && len(client.Differs(now, w)) == 0 {
-		return []domain.Event{domain.SIPUserPushed{Rev: u.Rev, Action: v.action, MBGID: v.id, ICPID: v.icp, Fields: v.fields, Attempts: j.attempts, Found: j.found}}, nil
+		return []domain.Event{domain.SIPUserPushed{Rev: u.Rev, Action: v.action, MBGID: v.id, ICPID: v.icp, Fields: v.fields, Attempts: j.failures + 1, Found: j.found}}, nil
 	}
 	if v.reads++; v.reads < 3 {
 		j.due = p.s.now().Add(client.Policy().UnclearWait)
@@ -624,7 +629,7 @@ func (p *push) remove(ctx context.Context, client Border, u domain.SIPUser, j *j
 		if p.records != nil {
 			p.records.drop(id)
 		}
-		return []domain.Event{domain.SIPUserRemoved{Rev: u.Rev, MBGID: id, Found: found, Attempts: j.attempts}}
+		return []domain.Event{domain.SIPUserRemoved{Rev: u.Rev, MBGID: id, Found: found, Attempts: j.failures + 1}}
 	}
 	id := u.MBGID
 	if id == "" {
@@ -727,7 +732,7 @@ func (p *push) fail(ctx context.Context, client Border, g domain.Gateway, u doma
 		return true, cause // our own trouble: nothing is known of the gateway
 	}
 	policy := client.Policy()
-	j.last = b.Class
+	j.failures++
 	switch b.Class {
 	case ClassTransport, ClassOverloaded:
 		p.failures++
@@ -738,13 +743,13 @@ func (p *push) fail(ctx context.Context, client Border, g domain.Gateway, u doma
 		p.wait(max(wait, b.RetryAfter), cause)
 		return true, nil
 	case ClassServer, ClassNonce:
-		if j.attempts < serverTries {
-			j.due = p.s.now().Add(backoff(policy, j.attempts))
+		if j.failures < serverTries {
+			j.due = p.s.now().Add(backoff(policy, j.failures))
 			return false, nil
 		}
 	case ClassProtocol:
-		if j.attempts < 3 {
-			j.due = p.s.now().Add(backoff(policy, j.attempts))
+		if j.failures < 3 {
+			j.due = p.s.now().Add(backoff(policy, j.failures))
 			return false, nil
 		}
 		return true, p.hold(ctx, policy, b)
@@ -755,14 +760,14 @@ func (p *push) fail(ctx context.Context, client Border, g domain.Gateway, u doma
 	case ClassWeak:
 		if !j.weak && u.Failed.Class != ClassWeak {
 			j.weak = true
-			if err := p.record(ctx, u.ID, domain.SIPUserPushFailed{Rev: u.Rev, Class: b.Class, Text: b.Text + ": a new password is made, for the phone too", Attempts: j.attempts}); err != nil {
+			if err := p.record(ctx, u.ID, domain.SIPUserPushFailed{Rev: u.Rev, Class: b.Class, Text: b.Text + ": a new password is made, for the phone too", Attempts: j.failures}); err != nil {
 				return false, err
 			}
 			return false, p.s.strengthen(ctx, u.LineID)
 		}
 	}
 	delete(p.jobs, u.ID)
-	return false, p.record(ctx, u.ID, domain.SIPUserPushFailed{Rev: u.Rev, Class: b.Class, Text: b.Text, Attempts: j.attempts})
+	return false, p.record(ctx, u.ID, domain.SIPUserPushFailed{Rev: u.Rev, Class: b.Class, Text: b.Text, Attempts: j.failures})
 }
 
 // backoff is the delay after the n-th failure: doubling from the first to the longest, with full jitter.

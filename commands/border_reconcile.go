@@ -17,6 +17,8 @@ type ReconcileGateway struct {
 	ID       domain.GatewayID `json:"id" validate:"required,id"`
 	PlanOnly bool             `json:"plan_only"`
 	Confirm  bool             `json:"confirm"`
+
+	nightly bool // nobody asked: no differences are no news
 }
 
 // Reconciled is the outcome of a comparison.
@@ -82,6 +84,9 @@ func (p *push) reconcile(ctx context.Context, in ReconcileGateway) (done Reconci
 	}
 	if done.Drift.Braked {
 		return done, out, ErrBraked
+	}
+	if in.nightly && len(found.items) == 0 && !g.Braked {
+		return done, out, nil
 	}
 	for _, it := range found.items {
 		asked, err := p.repair(ctx, it)
@@ -237,8 +242,8 @@ func (p *push) nightly(ctx context.Context) (next time.Time, err error) {
 		return p.compare, nil
 	}
 	p.compare = p.night(now)
-	_, _, err = p.reconcile(ctx, ReconcileGateway{ID: p.id})
-	if errors.Is(err, ErrBraked) || errors.Is(err, ErrBorder) {
+	_, _, err = p.reconcile(ctx, ReconcileGateway{ID: p.id, nightly: true})
+	if errors.Is(err, ErrBraked) || errors.Is(err, ErrBorder) || errors.Is(err, ErrStopped) {
 		return p.compare, nil // on record, or tried again next night
 	}
 	return p.s.now(), err

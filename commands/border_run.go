@@ -11,12 +11,16 @@ import (
 )
 
 // RunGateways keeps the pushes to all gateways going until ctx ends: each gateway has a goroutine that works when its
-// streams tell of something, or when something is due. note, if not nil, is told of every step that failed.
-func (s *Service) RunGateways(ctx context.Context, note func(domain.GatewayID, error)) error {
+// streams tell of something, or when something is due. Only while leads (nil: always) says so are gateways asked; where
+// requests of phones behind them come from is followed in any case. note, if not nil, is told of every step that failed.
+func (s *Service) RunGateways(ctx context.Context, leads func() bool, note func(domain.GatewayID, error)) error {
 	if note == nil {
 		note = func(domain.GatewayID, error) {}
 	}
-	r := &gatewayRun{s: s, note: note, wakes: map[domain.GatewayID]chan struct{}{}}
+	if leads == nil {
+		leads = func() bool { return true }
+	}
+	r := &gatewayRun{s: s, leads: leads, note: note, wakes: map[domain.GatewayID]chan struct{}{}}
 	defer r.group.Wait()
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		begun := time.Now()
@@ -40,6 +44,7 @@ func (s *Service) RunGateways(ctx context.Context, note func(domain.GatewayID, e
 
 type gatewayRun struct {
 	s     *Service
+	leads func() bool
 	note  func(domain.GatewayID, error)
 	group sync.WaitGroup
 	wakes map[domain.GatewayID]chan struct{}
@@ -120,6 +125,11 @@ func (r *gatewayRun) work(ctx context.Context, id domain.GatewayID, wake <-chan 
 		case <-wake:
 		case <-timer.C:
 		}
+		if !r.leads() {
+			r.s.borders.forget(id) // what was known of it may be old when this replica leads again
+			timer.Reset(time.Second)
+			continue
+		}
 		next, err := r.s.PushGateway(ctx, id)
 		if ctx.Err() != nil {
 			return
@@ -158,6 +168,9 @@ func (s *Service) learnSources(ctx context.Context, gateways []domain.GatewayID)
 	s.borders.sources.Store(&sources)
 	return nil
 }
+
+// KnowsGateways tells whether RunGateways has learnt which gateways there are.
+func (s *Service) KnowsGateways() bool { return s.borders.sources.Load() != nil }
 
 // behind is the gateway a request comes through; known is false while that cannot be told.
 func (s *Service) behind(ip string) (gateway domain.GatewayID, known bool) {

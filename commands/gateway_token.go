@@ -132,6 +132,8 @@ func Advice(class string, cause error) string {
 		return said + ": give the gateway's CA or the pin of its key, after comparing fingerprints"
 	case ClassTokenDead, ClassExpired:
 		return said + ": the token is not taken; request a new one"
+	case ClassVerifier:
+		return said + ": the verifier is wrong, or the temporary token is not approved on the gateway yet"
 	case ClassProtocol:
 		return said + ": the mapping may not fit this gateway"
 	}
@@ -180,7 +182,9 @@ func (s *Service) SubmitVerifier(ctx context.Context, in SubmitVerifier) (Outcom
 	}
 	token, secret, err := client.AccessToken(ctx, temporary, temporarySecret, in.Verifier)
 	if class := classOf(err); class == ClassVerifier || class == ClassTokenDead || class == ClassExpired {
-		_, also := decide(ctx, s, in.ID.Stream(), func(g domain.Gateway) ([]domain.Event, error) { return g.RefuseVerifier(class, err.Error()), nil })
+		_, also := decide(ctx, s, in.ID.Stream(), func(g domain.Gateway) ([]domain.Event, error) {
+			return g.RefuseVerifier(class, Advice(class, err)), nil
+		})
 		return Outcome{}, errors.Join(err, also)
 	} else if err != nil {
 		_, also := s.refuseToken(ctx, in.ID, "verifier", err)

@@ -17,6 +17,8 @@ type Line struct {
 	State string `json:"state"` // live, removed
 	// Password is sealed and never shown.
 	Password domain.Secret `json:"-"`
+	// Remote is its account on a border gateway, if any.
+	Remote domain.LineRemote `json:"-"`
 	// Extension is the sealed number to dial on a new phone, HasExtension tells whether there is one.
 	Extension    domain.Secret `json:"-"`
 	HasExtension bool          `json:"has_provisioning_extension"`
@@ -38,7 +40,7 @@ var lines = newNoun("line", "lines", 3,
 
 func lineRow(key string, d *Doc[domain.Line]) Line {
 	l := Line{ID: domain.LineID(key), TenantID: d.State.TenantID, UserID: d.State.UserID, LineSpec: d.State.LineSpec, State: StateLive,
-		Password: d.State.Password, Extension: d.State.Extension, HasExtension: d.State.ExtensionHash != "", Head: d.Head}
+		Password: d.State.Password, Remote: d.State.Remote, Extension: d.State.Extension, HasExtension: d.State.ExtensionHash != "", Head: d.Head}
 	if d.State.Removed {
 		l.State = StateRemoved
 	}

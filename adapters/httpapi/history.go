@@ -150,11 +150,13 @@ func (a *api) history() {
 		{"softphones", "softphone", func(id string) domain.StreamID { return domain.SoftphoneID(id).Stream() }},
 		{"cloudids", "cloud-id", func(id string) domain.StreamID { return domain.CloudID(id).Stream() }},
 		{"layers", "layer", func(id string) domain.StreamID { return domain.LayerID(id).Stream() }},
+		{"gateways", "gateway", func(id string) domain.StreamID { return domain.GatewayID(id).Stream() }},
+		{"sipusers", "sip-user", func(id string) domain.StreamID { return domain.SIPUserID(id).Stream() }},
 	}
 	for _, s := range subjects {
 		read(a, op{"GET", "/" + s.path + "/{id}/history", s.id + "-history", "Everything that happened to it", readers, 0}, func(ctx context.Context, in *Past) (*page[event], error) {
 			stream := s.stream(in.ID)
-			if domain.CheckID(in.ID) != nil {
+			if domain.CheckID(in.ID) != nil && !isSIPUser(stream) {
 				return nil, errNotFound
 			}
 			if err := a.reaches(ctx, a.Service, stream); err != nil {

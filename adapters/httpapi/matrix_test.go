@@ -84,6 +84,20 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /erase":                             {"subject": "user-" + t + ".anna", "reason": "asked to"},
 		"POST /parked/{reaction}/{event}/replay":  {},
 		"POST /parked/replay":                     {},
+		"POST /gateways":                          {"tenant_id": t, "address": "https://192.0.2.11", "external_address": "mbg2.example"},
+		"PUT /gateways/{id}":                      {"address": "https://192.0.2.12", "external_address": "mbg2.example"},
+		"PUT /gateways/{id}/consumer":             {"consumer_id": "c", "secret": "another"},
+		"PUT /gateways/{id}/mapping":              {"text": "another"},
+		"PUT /gateways/{id}/nodes/{node}":         {"internal_address": "10.1.2.4"},
+		"POST /gateways/{id}/switch":              {"to": "paused"},
+		"POST /gateways/{id}/token/request":       {},
+		"POST /gateways/{id}/token/verifier":      {"verifier": "12345678"},
+		"POST /gateways/{id}/token/renewed":       {"on": "2026-11-02T09:00:00Z"},
+		"POST /gateways/{id}/self-test":           {},
+		"POST /gateways/{id}/reconcile":           {},
+		"POST /sipusers/{id}/retry":               {},
+		"PUT /lines/{id}/remote":                  {"gateway_id": t + "-gw", "renew": true},
+		"PUT /devices/{id}/gateway":               {"gateway_id": t + "-gw"},
 		"POST /verify":                            {},
 		"POST /plugins":                           {"name": "yealink"},
 		"POST /plugins/index":                     {},
@@ -101,7 +115,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
 	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
-		"lines": t + ".line", "layers": t + ".layer", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "plugins": "yealink",
+		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "plugins": "yealink",
 		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	var parts []string
@@ -109,6 +123,8 @@ func (o *office) fill(path string, at, of place) string {
 		switch {
 		case p == "{id}":
 			p = ids[noun]
+		case p == "{node}":
+			p = "zrh"
 		case strings.HasPrefix(p, "{line"):
 			p = of.tenant() + ".line"
 		case strings.HasPrefix(p, "{reaction"):
@@ -245,7 +261,7 @@ func TestForeignIsUnknown(t *testing.T) {
 // may only read changes nothing.
 func TestOwnThingsByRole(t *testing.T) {
 	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /dhcp-leases", "POST /devices/{id}/move",
-		"POST /tenants/", "DELETE /tenants", "DELETE /devices/{id}/lines",
+		"POST /tenants/", "DELETE /tenants", "DELETE /gateways/{id}", "DELETE /devices/{id}/lines",
 		"POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
 	for _, operation := range open(t).operations() {
 		method, _, _ := strings.Cut(operation, " ")

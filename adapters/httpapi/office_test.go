@@ -95,10 +95,45 @@ func (o *office) furnish(tenant string) {
 	code, _, err := s.IssueCode(ctx, commands.IssueCode{TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Purpose: "rollout"})
 	o.ok(err)
 	o.codes[tenant] = code.ID
+	o.border(id)
 	for _, role := range domain.Roles {
 		o.tokens[tenant+"/"+string(role)] = o.key(tenant, role)
 	}
 	o.ok(o.React(ctx))
+}
+
+// border gives a tenant a gateway in service, with a new token under way, and puts its line behind it.
+func (o *office) border(tenant domain.TenantID) {
+	o.t.Helper()
+	ctx, s, id := o.t.Context(), o.Service, domain.GatewayID(tenant+"-gw")
+	_, _, err := s.RegisterGateway(ctx, commands.RegisterGateway{ID: id, TenantID: tenant, GatewayWish: commands.GatewayWish{Address: "https://192.0.2.10", ExternalAddress: "mbg.example"}})
+	o.ok(err)
+	for _, do := range []func() (commands.Outcome, error){
+		func() (commands.Outcome, error) {
+			return s.SetGatewayConsumer(ctx, commands.SetGatewayConsumer{ID: id, ConsumerID: "MiVOAppSuite", Secret: "canary-sip-password-consumer"})
+		},
+		func() (commands.Outcome, error) {
+			return s.RequestGatewayToken(ctx, commands.RequestGatewayToken{ID: id})
+		},
+		func() (commands.Outcome, error) {
+			return s.SubmitVerifier(ctx, commands.SubmitVerifier{ID: id, Verifier: "12345678"})
+		},
+		func() (commands.Outcome, error) {
+			return s.RequestGatewayToken(ctx, commands.RequestGatewayToken{ID: id})
+		},
+		func() (commands.Outcome, error) {
+			return s.DefineNode(ctx, commands.DefineNode{ID: id, NodeID: "zrh", InternalAddress: "10.1.2.3"})
+		},
+		func() (commands.Outcome, error) {
+			return s.SwitchGateway(ctx, commands.SwitchGateway{ID: id, To: "enabled"})
+		},
+		func() (commands.Outcome, error) {
+			return s.SetLineRemote(ctx, commands.SetLineRemote{ID: domain.LineID(tenant + ".line"), GatewayID: id})
+		},
+	} {
+		_, err := do()
+		o.ok(err)
+	}
 }
 
 // key issues an API key; tenant empty for one of the whole instance.

@@ -37,8 +37,17 @@ type line struct {
 	Username     string              `json:"username"`
 	AuthUsername string              `json:"auth_username,omitempty"`
 	Settings     domain.LineSettings `json:"settings,omitempty"`
+	Remote       *lineRemote         `json:"remote,omitempty" doc:"its account on a border gateway"`
 	State        string              `json:"state"`
 	projections.Head
+}
+
+// lineRemote is a line's account on a border gateway, without its password.
+type lineRemote struct {
+	GatewayID    domain.GatewayID `json:"gateway_id"`
+	NodeID       string           `json:"node_id,omitempty"`
+	Username     string           `json:"username"`
+	Availability string           `json:"availability,omitempty"`
 }
 
 func (a *api) line(ctx context.Context, row projections.Line) (line, error) {
@@ -51,7 +60,11 @@ func (a *api) line(ctx context.Context, row projections.Line) (line, error) {
 		return line{}, err
 	}
 	settings, err := shown(ctx, a, row.Settings)
-	return line{row.ID, row.TenantID, row.UserID, number, name, row.Username, row.AuthUsername, settings, row.State, row.Head}, err
+	out := line{row.ID, row.TenantID, row.UserID, number, name, row.Username, row.AuthUsername, settings, nil, row.State, row.Head}
+	if r := row.Remote; r.GatewayID != "" {
+		out.Remote = &lineRemote{r.GatewayID, r.NodeID, r.Username, r.Availability}
+	}
+	return out, err
 }
 
 type UserBody struct {

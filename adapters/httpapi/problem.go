@@ -108,12 +108,12 @@ func fieldName(location string) string {
 // Sentinels by what they mean to a caller. Everything else is our trouble.
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
-		domain.ErrLineUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
+		domain.ErrLineUnknown, domain.ErrGatewayUnknown, domain.ErrNodeUnknown, domain.ErrSIPUserUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
 		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, commands.ErrOperationUnknown, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
-	elsewhere = []error{domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
+	elsewhere = []error{domain.ErrGatewayOfOtherTenant, domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
-	exists   = []error{domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists, domain.ErrSoftphoneExists, domain.ErrCloudIDExists}
+	exists   = []error{domain.ErrGatewayExists, domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists, domain.ErrSoftphoneExists, domain.ErrCloudIDExists}
 	errTaken = newProblem(http.StatusConflict, "id-taken", "this id or address is taken")
 	// broken are broken rules with their codes; of several in one error the first here is answered.
 	broken = []struct {
@@ -159,6 +159,20 @@ var (
 		{domain.ErrCloudIDExists, "cloud-id-exists"},
 		{domain.ErrCloudIDForeign, "cloud-id-of-other-tenant"},
 		{commands.ErrSignInBusy, "busy"},
+		{domain.ErrGatewayExists, "gateway-exists"},
+		{domain.ErrGatewayRemoved, "gateway-removed"},
+		{domain.ErrGatewayEnabled, "gateway-enabled"},
+		{domain.ErrGatewayOfOtherTenant, "gateway-of-other-tenant"},
+		{domain.ErrGatewayNoConsumer, "gateway-no-consumer"},
+		{domain.ErrGatewayNoMapping, "gateway-no-mapping"},
+		{domain.ErrGatewayNoRequest, "gateway-no-request"},
+		{domain.ErrGatewayNoToken, "gateway-no-token"},
+		{domain.ErrRenewalDate, "renewal-date"},
+		{domain.ErrTooManyNodes, "too-many-nodes"},
+		{domain.ErrSIPUserSettled, "sip-user-settled"},
+		{commands.ErrNoBorders, "not-plannable"},
+		{commands.ErrStopped, "gateway-stopped"},
+		{commands.ErrBraked, "gateway-braked"},
 		{domain.ErrErased, "erased"},
 		{commands.ErrBusy, "busy"},
 		{commands.ErrNoPlugin, "no-plugin"},
@@ -208,6 +222,9 @@ func (a *api) translate(ctx context.Context, err error) *problem {
 	case errors.Is(err, projections.ErrNotReady):
 		p := newProblem(http.StatusServiceUnavailable, "rebuilding", "views are being rebuilt: try again shortly")
 		p.retryAfter = 1
+		return p
+	}
+	if p := gatewayProblem(err); p != nil {
 		return p
 	}
 	is := func(sentinel error) bool { return errors.Is(err, sentinel) }

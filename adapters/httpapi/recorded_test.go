@@ -50,6 +50,11 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 			}
 			return "acme"
 		},
+		"DELETE /gateways/{id}": func(o *office) place {
+			_, err := o.Service.SwitchGateway(t.Context(), commands.SwitchGateway{ID: "acme-gw", To: "disabled"})
+			o.ok(err)
+			return "acme"
+		},
 		"POST /devices/{id}/assign": func(*office) place { return "nobody" },
 		"POST /devices/{id}/move": func(o *office) place {
 			_, _, err := o.Service.CreateTenant(t.Context(), commands.CreateTenant{ID: "acme2", Name: "Second", Domain: "acme2.example"})

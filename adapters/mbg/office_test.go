@@ -2,7 +2,7 @@ package mbg_test
 
 import (
 	"context"
-	"crypto/tls"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"ledgerline/adapters/mbg"
 	"ledgerline/adapters/mbg/simulator"
@@ -307,4 +309,25 @@ func mappingWith(t testing.TB, pairs ...string) string {
 	return text
 }
 
-var _ = tls.VersionTLS12
+// append records a fact as a command of another kind would.
+func (o *office) append(stream domain.StreamID, e domain.Event) {
+	o.t.Helper()
+	revision := domain.NoStream
+	for r, err := range o.Log.Read(o.ctx, stream, 0) {
+		o.ok(err)
+		revision = r.Revision
+	}
+	data, err := json.Marshal(e)
+	o.ok(err)
+	_, err = o.Log.Append(o.ctx, stream, revision, []domain.NewEvent{{ID: uuid.Must(uuid.NewV7()), Type: e.EventType(), Data: data, Metadata: []byte("{}")}})
+	o.ok(err)
+}
+
+// sealed is clear text sealed under a line's key.
+func (o *office) sealed(line domain.LineID, clear string) domain.Secret {
+	o.t.Helper()
+	v, err := o.Vault.Seal(o.ctx, line.Subject(), clear, "test")
+	o.ok(err)
+	v.Fingerprint = "00112233445566778899aabbccddeeff"
+	return domain.Secret{Sealed: v}
+}

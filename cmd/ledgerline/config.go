@@ -67,6 +67,8 @@ type Config struct {
 	ProvdAuthURL     string        `key:"provd-auth-url" usage:"token service (wazo-auth) that says what tokens may do under /0.2; without it, API keys are the tokens"`
 	ProvdCredentials string        `key:"provd-auth-credentials-file" usage:"file with id:key of this service at the token service"`
 	ProvdAuthCache   time.Duration `key:"provd-auth-cache" default:"0s" usage:"for how long an answer of the token service is used again; 0 asks it anew each time"`
+	WebhookURL       string        `key:"webhook-url" usage:"where what somebody must act on is told, signed as Standard Webhooks has it; empty for nowhere"`
+	WebhookSecret    string        `key:"webhook-secret-file" usage:"file with the secret of webhook-url: whsec_ and base64, or 24 to 64 characters"`
 	LogLevel         string        `key:"log-level" default:"info" usage:"debug, info, warn or error"`
 	LogFormat        string        `key:"log-format" default:"auto" usage:"json, console, or auto: console on a terminal"`
 
@@ -233,6 +235,9 @@ func (c *Config) check() error {
 	}
 	if c.ProvdAuthCache < 0 || c.ProvdAuthCache > time.Minute {
 		bad("provd-auth-cache must be 0 to 1m")
+	}
+	if c.WebhookURL != "" && c.WebhookSecret == "" {
+		bad("webhook-url needs webhook-secret-file")
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")

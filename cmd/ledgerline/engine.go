@@ -348,7 +348,7 @@ func (e *engine) makeService() error {
 		return err
 	}
 	e.service.Notifier = notifier
-	return nil
+	return e.gatewayPorts()
 }
 
 // notifier tells phones to fetch: by SIP, and through an Asterisk first where one is named.
@@ -409,6 +409,7 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return ignoreCanceled(e.followPlugins(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
 	g.Go(func() error { return e.sendResyncs(ctx) })
+	g.Go(func() error { return e.pushToGateways(ctx) })
 	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
 }
@@ -541,6 +542,7 @@ func (e *engine) bootstrap(ctx context.Context) (tokenFile string, err error) {
 
 // registerMetrics exposes what no part registers itself.
 func (e *engine) registerMetrics() {
+	e.metrics.MustRegister(gatewayMetrics{e})
 	gauge := func(name, help string, f func() float64) {
 		e.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ledgerline_" + name, Help: help}, f))
 	}

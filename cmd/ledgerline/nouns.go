@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,11 +92,11 @@ var (
 
 // nounCmds makes the commands of all nouns.
 func (a *app) nounCmds() []*cobra.Command {
-	cmds := make([]*cobra.Command, len(nouns))
-	for i, n := range nouns {
-		cmds[i] = a.nounCmd(n)
+	var cmds []*cobra.Command
+	for _, n := range append(slices.Clip(nouns), gatewayNouns...) {
+		cmds = append(cmds, a.nounCmd(n))
 	}
-	return cmds
+	return append(cmds, a.sipUserCmd())
 }
 
 func (a *app) nounCmd(n noun) *cobra.Command {
@@ -449,10 +450,12 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
 			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}
 	case "line":
-		return []*cobra.Command{post("set-extension", "Give it a number to dial on a new phone; drawn without --extension", "/provisioning-extension", field{"extension", "text", "4 to 12 digits"}),
+		return append(a.lineRemoteVerbs(), post("set-extension", "Give it a number to dial on a new phone; drawn without --extension", "/provisioning-extension", field{"extension", "text", "4 to 12 digits"}),
 			a.action("show-extension ID", "Show its number to dial on a new phone", http.MethodGet, 1, nil, below("/provisioning-extension")),
 			a.action("drop-extension ID", "Take its number to dial away", http.MethodDelete, 1, nil, below("/provisioning-extension")),
-			post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"})}
+			post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"}))
+	case "gateway":
+		return a.gatewayVerbs()
 	case "softphone":
 		return []*cobra.Command{
 			a.action("set-password ID", "Set the password its user signs in with", http.MethodPut, 1, []field{{"password", "file", "file with the password, - for standard input"}}, below("/password")),
@@ -486,7 +489,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			func(args []string) string {
 				return n.path + "/" + url.PathEscape(args[0]) + "/lines/" + url.PathEscape(args[1])
 			})
-		return []*cobra.Command{configure, replace, addLine, dropLine, a.whyCmd(), a.filesCmd(),
+		return []*cobra.Command{a.placeCmd(), configure, replace, addLine, dropLine, a.whyCmd(), a.filesCmd(),
 			post("assign", "Give it to a tenant, category and user", "/assign", field{"tenant_id", "text", "tenant"}, field{"category_id", "text", "category"}, field{"user_id", "text", "user"}),
 			post("reset", "Back to the unconfigured state, within its tenant", "/reset"),
 			post("reopen", "Let it fetch by its MAC alone again, from trusted networks", "/reopen"),
