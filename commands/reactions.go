@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"ledgerline/domain"
 )
@@ -79,10 +80,12 @@ var Reactions = []Reaction{
 	},
 	{
 		Name: "regenerate-config",
-		On: []string{"device.discovered", "device.identified", "device.amended", "device.assigned", "device.line_associated", "device.line_dissociated",
-			"device.configured", "device.plugin_pinned", "device.reset", "device.gateway_set"},
-		Key: ofDevice,
+		On:   filesFollow,
+		Key:  ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			if done, err := s.overtaken(ctx, r, append([]string{"device.config_regenerated"}, filesFollow...)...); done || err != nil {
+				return err
+			}
 			return s.regenerate(ctx, domain.DeviceID(r.Stream.ID()))
 		},
 	},
@@ -227,6 +230,24 @@ var Reactions = []Reaction{
 			return s.ForgetFiles(ctx, ForgetFiles{Subjects: erased, At: r.Position})
 		},
 	},
+}
+
+// filesFollow are the facts about a device that its files follow from.
+var filesFollow = []string{"device.discovered", "device.identified", "device.amended", "device.assigned", "device.line_associated", "device.line_dissociated",
+	"device.configured", "device.plugin_pinned", "device.reset", "device.gateway_set"}
+
+// overtaken tells whether an event of these types stands behind r in its stream: then what r asks for was done, or
+// will be done for the later one.
+func (s *Service) overtaken(ctx context.Context, r domain.Recorded, types ...string) (bool, error) {
+	for later, err := range s.Log.Read(ctx, r.Stream, r.Revision+1) {
+		if err != nil {
+			return false, err
+		}
+		if slices.Contains(types, later.Type) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func ofDevice(r domain.Recorded, _ domain.Event) string { return r.Stream.ID() }

@@ -64,6 +64,18 @@ func read[S domain.State[S]](ctx context.Context, r *resolver, stream domain.Str
 	return state, err
 }
 
+// layer is read for a layer, which many devices share.
+func (r *resolver) layer(ctx context.Context, id domain.LayerID) (domain.Layer, error) {
+	if r.past != nil {
+		return read[domain.Layer](ctx, r, id.Stream())
+	}
+	l, revision, err := r.s.layerNow(ctx, id)
+	if err == nil {
+		r.stack.Inputs = append(r.stack.Inputs, domain.Input{Stream: id.Stream(), Revision: revision})
+	}
+	return l, err
+}
+
 // climb visits layers depth-first, each one's parents before itself, every layer once: loops and dangling
 // parents are harmless (D20).
 func (r *resolver) climb(ctx context.Context, ids []domain.LayerID) error {
@@ -72,7 +84,7 @@ func (r *resolver) climb(ctx context.Context, ids []domain.LayerID) error {
 			continue
 		}
 		r.seen[id] = domain.Layer{}
-		l, err := read[domain.Layer](ctx, r, id.Stream())
+		l, err := r.layer(ctx, id)
 		if err != nil {
 			return err
 		}

@@ -65,6 +65,7 @@ type Service struct {
 	denials   denials
 	ownKeys   ownKeys
 	discovery discovery
+	layers    layerCache
 	epochs    epochs
 	resyncs   resyncs
 	dialling  dialling
