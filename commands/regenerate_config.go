@@ -42,14 +42,14 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		if err != nil {
 			return nil, err
 		}
-		if made.Config, err = s.keep(ctx, d, revealed); err != nil {
+		if made.Config, err = s.keep(ctx, d, revealed, in.Fetching); err != nil {
 			return nil, err
 		}
 		events, err := d.Regenerate(made.Config)
 		if len(events) == 0 && err == nil {
 			made.Config.Files, same = d.Config.Files, true
 		}
-		if tell, _ := revealed.Stack.Merged()["resync_enabled"].(bool); tell && len(events) > 0 && !in.Fetching {
+		if revealed.Resync && len(events) > 0 && !in.Fetching {
 			more, err := d.Apply(events[0]).RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
 			return append(events, more...), err
 		}
@@ -72,6 +72,7 @@ type Revealed struct {
 	Stack    Stack
 	Rendered Rendered
 	Username string // of line 1
+	Resync   bool   // the settings want the phone told of new files
 }
 
 // RenderDevice renders the files of a device as it is given, without recording anything.
@@ -115,7 +116,8 @@ func (s *Service) render(ctx context.Context, d domain.Device, stack Stack, secr
 		}
 	}
 	username, _ := settings.Get("sip_lines.1.username").(string)
-	return Revealed{Device: d.ID, Guest: d.Guest(), Stack: stack, Rendered: r, Username: username}, nil
+	resync, _ := settings["resync_enabled"].(bool)
+	return Revealed{Device: d.ID, Guest: d.Guest(), Stack: stack, Rendered: r, Username: username, Resync: resync}, nil
 }
 
 // baseURL is where phones come back to: the setting http_base_url, else the server's own, ending in "/".
@@ -127,8 +129,8 @@ func (s *Service) baseURL(settings domain.Settings) string {
 	return strings.TrimSuffix(base, "/") + "/"
 }
 
-// keep stores the bytes of every new file and describes them all.
-func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed) (domain.DeviceConfigRegenerated, error) {
+// keep stores the bytes of every new file and describes them all; at hand for the next request, when a phone waits.
+func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed, atHand bool) (domain.DeviceConfigRegenerated, error) {
 	subject := d.ID.Subject()
 	has := make(map[string]bool, len(d.Config.Files))
 	for _, f := range d.Config.Files {
@@ -152,7 +154,9 @@ func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed) (domain
 				return c, fmt.Errorf("keep %s: %w", f.Path, err)
 			}
 		}
-		s.serving.put(g.MAC, f.Data)
+		if atHand {
+			s.serving.put(g.MAC, f.Data)
+		}
 		c.Files = append(c.Files, g)
 	}
 	return c, nil

@@ -231,6 +231,7 @@ func TestDeliveries(t *testing.T) {
 		t.Error("a guest file's delivery is recorded")
 	}
 	before := s.count("device-", "device.config_delivered")
+	s.serve(asks(ownMAC)) // its bytes are at hand from here on
 	s.Faults.Set(func(commandstest.Call) commandstest.Fault { return commandstest.Fault{Before: domain.ErrReadOnly} })
 	s.deliver(asks(ownMAC))
 	s.Faults.Set(nil)

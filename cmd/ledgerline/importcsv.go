@@ -49,7 +49,7 @@ imported when any row is wrong.`}
 		}
 		return a.importTable(cmd.Context(), rows, codes)
 	}
-	cmd.AddCommand(table)
+	cmd.AddCommand(table, a.importWazoCmd())
 	return cmd
 }
 
