@@ -23,7 +23,7 @@ import (
 
 // RendererVersion names the behaviour of this package's own code: functions, escapers, defaults. It changes
 // whenever the same package and settings may give other bytes.
-const RendererVersion = "1.0.0"
+const RendererVersion = "1.1.0"
 
 // Budget of one rendered file. Steps are template actions, loop turns and function calls, about 200 ms
 // of them; counted, not timed, so that a slow machine gives the same answer.
