@@ -58,13 +58,13 @@ type wazo struct {
 
 // wazoReport is what an import came to.
 type wazoReport struct {
-	DryRun    bool           `json:"dry_run"`
-	Configs   map[string]int `json:"configs"` // by made, changed, same, refused
-	Devices   map[string]int `json:"devices"`
-	Params    map[string]int `json:"parameters"`
-	Tenants   int            `json:"tenants"`
-	Remarks   []wazoRemark   `json:"remarks"`
-	mu        sync.Mutex
+	DryRun  bool           `json:"dry_run"`
+	Configs map[string]int `json:"configs"` // by made, changed, same, refused
+	Devices map[string]int `json:"devices"`
+	Params  map[string]int `json:"parameters"`
+	Tenants int            `json:"tenants"`
+	Remarks []wazoRemark   `json:"remarks"`
+	mu      sync.Mutex
 }
 
 // wazoRemark is something that could not be carried over, or was carried over otherwise.
