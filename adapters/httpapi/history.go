@@ -391,6 +391,7 @@ func (a *api) follow(w http.ResponseWriter, req *http.Request, after domain.Posi
 		}
 		return out.Flush() == nil
 	}
+	closing := a.feeds.closing(ctx) // before the reader hears of the feed: a shutdown that begins now must find it
 	if !write(": from %s\n\n", after) {
 		return
 	}
@@ -428,7 +429,7 @@ func (a *api) follow(w http.ResponseWriter, req *http.Request, after domain.Posi
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.feeds.closing(ctx):
+		case <-closing:
 			return
 		case <-check.C:
 			var refused *problem

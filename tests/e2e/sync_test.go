@@ -51,6 +51,10 @@ func (s *site) handset(t *testing.T, f family, transport string) *handset {
 // fetchAll is the phone fetching everything it may, by its MAC.
 func (s *site) fetchAll(t *testing.T, h *handset) {
 	t.Helper()
+	proc.Eventually(t, h.vendor+" is known", func() bool {
+		known, _ := s.API(t, http.StatusOK, http.MethodGet, "/devices?text="+h.id, nil)["items"].([]any)
+		return len(known) > 0
+	})
 	list, _ := s.API(t, http.StatusOK, http.MethodGet, "/devices/"+h.id+"/files", nil)["files"].([]any)
 	if len(list) == 0 {
 		proc.Eventually(t, h.vendor+" has files", func() bool {
