@@ -7,7 +7,7 @@ PKGS      := ./...
 FUZZTIME  ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo run test test-race test-e2e test-crash test-replicas test-audit test-esdb bench fuzz golden docs lint tidy
+.PHONY: help build demo run test test-race test-e2e test-crash test-gateway test-replicas test-audit test-esdb bench fuzz golden docs lint tidy
 
 help: ## say what each target is for
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-race: ## run every test under the race detector
 
 test-e2e: ## run the story tests alone, verbosely
 	$(GO) test -count=1 -v -timeout 10m ./tests/e2e/...
+
+test-gateway: ## push 2,000 extensions to a failing border gateway, with two kill -9 of the engine
+	LEDGERLINE_EXTENSIONS=2000 $(GO) test -count=1 -v -timeout 30m ./tests/gateway/...
 
 test-crash: ## kill -9 the engine 200 times under load and compare with a journal kept outside
 	LEDGERLINE_KILLS=200 $(GO) test -count=1 -v -timeout 60m -run TestKill ./tests/crash/...
