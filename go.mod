@@ -48,7 +48,7 @@ require (
 
 require (
 	github.com/ThreeDotsLabs/watermill-amqp/v3 v3.0.2 // indirect
-	github.com/boombuler/barcode v1.1.0 // indirect
+	github.com/boombuler/barcode v1.1.0
 	github.com/coder/websocket v1.8.15 // indirect
 )
 
