@@ -135,7 +135,7 @@ type deviceConfig struct {
 type nothing struct{}
 
 func (a *api) devices() {
-	read(a, op{"GET", "/devices", "list-devices", "List devices", everybody, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/devices", "list-devices", "List devices", everybody, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		Tenant   domain.TenantID   `query:"tenant"`
 		State    string            `query:"state" enum:"autoprov,awaiting_line,assigned,configured,replaced,deleted"`
@@ -148,27 +148,21 @@ func (a *api) devices() {
 		Plugin   string            `query:"plugin"`
 		Text     string            `query:"text" maxLength:"200"`
 		Ended    bool              `query:"ended" doc:"deleted and replaced ones too"`
-	}) (*page[device], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
+	}, p projections.Page) (projections.Listed[projections.Device], error) {
 		f := projections.DeviceFilter{Tenants: of, State: in.State, Category: in.Category, User: in.User, Line: in.Line, Vendor: in.Vendor, Model: in.Model,
 			Plugin: in.Plugin, Text: in.Text, Ended: in.Ended}
 		if in.MAC != "" {
-			if f.MAC, err = domain.ParseMAC(in.MAC); err != nil {
-				return nil, &commands.InvalidError{Field: "mac", Rule: domain.ErrBadMAC.Error()}
+			mac, err := domain.ParseMAC(in.MAC)
+			if err != nil {
+				return projections.Listed[projections.Device]{}, &commands.InvalidError{Field: "mac", Rule: domain.ErrBadMAC.Error()}
 			}
+			f.MAC = mac
 		}
 		if key := requestOf(ctx).key; key.Role == domain.OwnUser {
 			f.User = key.UserID
 		}
-		l, err := projections.ListDevices(ctx, a.Views, f, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.device)
-	})
+		return projections.ListDevices(ctx, a.Views, f, p)
+	}, a.device)
 	read(a, op{"GET", "/devices/{id}", "get-device", "Show a device, by id or MAC", everybody, 0}, func(ctx context.Context, in *struct {
 		ByID
 		Moment

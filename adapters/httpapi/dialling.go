@@ -48,32 +48,13 @@ func (a *api) dialling() {
 		}
 		return commands.Outcome{}, s.NoteLease(ctx, commands.NoteLease{MAC: mac, IP: in.Body.IP, Class: in.Body.Class})
 	})
-	change(a, op{"POST", "/lines/{id}/provisioning-extension", "set-provisioning-extension", "Give it a number to dial on a new phone, drawn unless one is named", operators, 200}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			Extension string `json:"extension,omitempty" doc:"4 to 12 digits, of no other line of the tenant"`
-		}
-	}) (commands.Outcome, string, extension, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, "", extension{}, err
-		}
-		number, out, err := s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: id, Extension: in.Body.Extension})
-		return out, "", extension{number}, err
+	alters(a, op{"POST", "/lines/{id}/provisioning-extension", "set-provisioning-extension", "Give it a number to dial on a new phone, drawn unless one is named", operators, 200}, func(ctx context.Context, s *commands.Service, id domain.LineID, b struct {
+		Extension string `json:"extension,omitempty" doc:"4 to 12 digits, of no other line of the tenant"`
+	}) (commands.Outcome, extension, error) {
+		number, out, err := s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: id, Extension: b.Extension})
+		return out, extension{number}, err
 	})
-	act(a, op{"DELETE", "/lines/{id}/provisioning-extension", "remove-provisioning-extension", "Take its number to dial away", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/lines/{id}/provisioning-extension", "remove-provisioning-extension", "Take its number to dial away", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID) (commands.Outcome, error) {
 		_, out, err := s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: id, Remove: true})
 		return out, err
 	})

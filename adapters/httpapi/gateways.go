@@ -130,39 +130,14 @@ func (a *api) gateways() {
 	a.remote()
 }
 
-// onGateway registers a change of one gateway without a body of its own in the answer.
-func onGateway[B any](a *api, o op, do func(ctx context.Context, s *commands.Service, id domain.GatewayID, body B) (commands.Outcome, error)) {
-	act(a, o, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body B
-	}) (commands.Outcome, error) {
-		id := domain.GatewayID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return do(ctx, s, id, in.Body)
-	})
-}
-
 func (a *api) gatewayNoun() {
-	read(a, op{"GET", "/gateways", "list-gateways", "List border gateways", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/gateways", "list-gateways", "List border gateways", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}) (*page[gateway], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListGateways(ctx, a.Views, projections.GatewayFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.gateway)
-	})
+	}, p projections.Page) (projections.Listed[projections.Gateway], error) {
+		return projections.ListGateways(ctx, a.Views, projections.GatewayFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}, a.gateway)
 	shows(a, op{"GET", "/gateways/{id}", "get-gateway", "Show a border gateway", readers, 0}, domain.GatewayID.Stream, projections.GatewayByID, projections.GatewayAt,
 		func(row projections.Gateway) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.gateway)
 	change(a, op{"POST", "/gateways", "register-gateway", "Register a border gateway", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -180,32 +155,23 @@ func (a *api) gatewayNoun() {
 		id, out, err := s.RegisterGateway(ctx, commands.RegisterGateway{ID: b.ID, TenantID: b.TenantID, GatewayWish: b.wish()})
 		return out, "/api/v1/gateways/" + string(id), made{string(id)}, err
 	})
-	onGateway(a, op{"PUT", "/gateways/{id}", "amend-gateway", "Describe a border gateway anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b GatewayBody) (commands.Outcome, error) {
+	amends(a, op{"PUT", "/gateways/{id}", "amend-gateway", "Describe a border gateway anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b GatewayBody) (commands.Outcome, error) {
 		return s.AmendGateway(ctx, commands.AmendGateway{ID: id, GatewayWish: b.wish()})
 	})
-	act(a, op{"DELETE", "/gateways/{id}", "remove-gateway", "Forget a border gateway; what stands on it stays there", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.GatewayID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/gateways/{id}", "remove-gateway", "Forget a border gateway; what stands on it stays there", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID) (commands.Outcome, error) {
 		return s.RemoveGateway(ctx, commands.RemoveGateway{ID: id})
 	})
 	type consumer struct {
 		ConsumerID string `json:"consumer_id"`
 		Secret     string `json:"secret"`
 	}
-	onGateway(a, op{"PUT", "/gateways/{id}/consumer", "set-gateway-consumer", "Set whom our requests are signed as", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b consumer) (commands.Outcome, error) {
+	amends(a, op{"PUT", "/gateways/{id}/consumer", "set-gateway-consumer", "Set whom our requests are signed as", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b consumer) (commands.Outcome, error) {
 		return s.SetGatewayConsumer(ctx, commands.SetGatewayConsumer{ID: id, ConsumerID: b.ConsumerID, Secret: b.Secret})
 	})
 	type mapping struct {
 		Text string `json:"text" doc:"YAML; empty for the generic mapping"`
 	}
-	onGateway(a, op{"PUT", "/gateways/{id}/mapping", "select-mapping", "Say how its web services are spoken to", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b mapping) (commands.Outcome, error) {
+	amends(a, op{"PUT", "/gateways/{id}/mapping", "select-mapping", "Say how its web services are spoken to", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.GatewayID, b mapping) (commands.Outcome, error) {
 		return s.SelectMapping(ctx, commands.SelectMapping{ID: id, Text: b.Text})
 	})
 	a.gatewayNodes()
@@ -251,21 +217,21 @@ func (a *api) gatewayNodes() {
 }
 
 func (a *api) gatewayToken() {
-	onGateway(a, op{"POST", "/gateways/{id}/token/request", "request-gateway-token", "Ask the gateway for a temporary token; its administrator then reads the verifier", operators, 0},
+	amends(a, op{"POST", "/gateways/{id}/token/request", "request-gateway-token", "Ask the gateway for a temporary token; its administrator then reads the verifier", operators, 0},
 		func(ctx context.Context, s *commands.Service, id domain.GatewayID, _ struct{}) (commands.Outcome, error) {
 			return s.RequestGatewayToken(ctx, commands.RequestGatewayToken{ID: id})
 		})
 	type verifier struct {
 		Verifier string `json:"verifier"`
 	}
-	onGateway(a, op{"POST", "/gateways/{id}/token/verifier", "submit-verifier", "Hand in the verifier read on the gateway; the token is granted", operators, 0},
+	amends(a, op{"POST", "/gateways/{id}/token/verifier", "submit-verifier", "Hand in the verifier read on the gateway; the token is granted", operators, 0},
 		func(ctx context.Context, s *commands.Service, id domain.GatewayID, b verifier) (commands.Outcome, error) {
 			return s.SubmitVerifier(ctx, commands.SubmitVerifier{ID: id, Verifier: b.Verifier})
 		})
 	type renewed struct {
 		On time.Time `json:"on" doc:"when Renew was pressed on the gateway"`
 	}
-	onGateway(a, op{"POST", "/gateways/{id}/token/renewed", "confirm-renewal", "Say when Renew was pressed on the gateway", operators, 0},
+	amends(a, op{"POST", "/gateways/{id}/token/renewed", "confirm-renewal", "Say when Renew was pressed on the gateway", operators, 0},
 		func(ctx context.Context, s *commands.Service, id domain.GatewayID, b renewed) (commands.Outcome, error) {
 			return s.ConfirmRenewal(ctx, commands.ConfirmRenewal{ID: id, On: b.On})
 		})
@@ -275,7 +241,7 @@ func (a *api) gatewayWork() {
 	type to struct {
 		To string `json:"to" doc:"enabled, disabled, paused or resumed; resumed also lets go what held the queue"`
 	}
-	onGateway(a, op{"POST", "/gateways/{id}/switch", "switch-gateway", "Switch the push on or off, pause or resume its queue", operators, 0},
+	amends(a, op{"POST", "/gateways/{id}/switch", "switch-gateway", "Switch the push on or off, pause or resume its queue", operators, 0},
 		func(ctx context.Context, s *commands.Service, id domain.GatewayID, b to) (commands.Outcome, error) {
 			return s.SwitchGateway(ctx, commands.SwitchGateway{ID: id, To: b.To})
 		})
@@ -391,24 +357,16 @@ func (a *api) gatewayTests() {
 }
 
 func (a *api) sipUsers() {
-	read(a, op{"GET", "/sipusers", "list-sip-users", "List SIP users on border gateways", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/sipusers", "list-sip-users", "List SIP users on border gateways", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Gateway domain.GatewayID `query:"gateway"`
 		Line    domain.LineID    `query:"line"`
 		State   string           `query:"state" enum:"pending,in_sync,parked,removing,removed"`
 		Removed bool             `query:"removed" doc:"removed ones too"`
-	}) (*page[sipUser], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListSIPUsers(ctx, a.Views, projections.SIPUserFilter{Tenants: of, Gateway: in.Gateway, Line: in.Line, State: in.State, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.sipUser)
-	})
+	}, p projections.Page) (projections.Listed[projections.SIPUser], error) {
+		return projections.ListSIPUsers(ctx, a.Views, projections.SIPUserFilter{Tenants: of, Gateway: in.Gateway, Line: in.Line, State: in.State, Text: in.Text, Removed: in.Removed}, p)
+	}, a.sipUser)
 	shows(a, op{"GET", "/sipusers/{id}", "get-sip-user", "Show a SIP user, without its passwords", readers, 0}, domain.SIPUserID.Stream, projections.SIPUserByID, projections.SIPUserAt,
 		func(row projections.SIPUser) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.sipUser)
 	act(a, op{"POST", "/sipusers/{id}/retry", "retry-sip-user", "Try again, writing everything", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -443,34 +401,15 @@ func isSIPUser(stream domain.StreamID) bool {
 
 // remote registers which lines and devices are behind gateways.
 func (a *api) remote() {
-	act(a, op{"PUT", "/lines/{id}/remote", "set-line-remote", "Put a line behind a border gateway, with random credentials of its own", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			GatewayID    domain.GatewayID `json:"gateway_id"`
-			NodeID       string           `json:"node_id,omitempty" doc:"the phone system, if the gateway has several"`
-			Availability string           `json:"availability,omitempty" doc:"sip (default), everywhere or webrtc"`
-			Renew        bool             `json:"renew,omitempty" doc:"make new credentials"`
-		}
+	amends(a, op{"PUT", "/lines/{id}/remote", "set-line-remote", "Put a line behind a border gateway, with random credentials of its own", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID, b struct {
+		GatewayID    domain.GatewayID `json:"gateway_id"`
+		NodeID       string           `json:"node_id,omitempty" doc:"the phone system, if the gateway has several"`
+		Availability string           `json:"availability,omitempty" doc:"sip (default), everywhere or webrtc"`
+		Renew        bool             `json:"renew,omitempty" doc:"make new credentials"`
 	}) (commands.Outcome, error) {
-		id, b := domain.LineID(in.ID), in.Body
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
 		return s.SetLineRemote(ctx, commands.SetLineRemote{ID: id, GatewayID: b.GatewayID, NodeID: b.NodeID, Availability: b.Availability, Renew: b.Renew})
 	})
-	act(a, op{"DELETE", "/lines/{id}/remote", "clear-line-remote", "Take a line from its border gateway", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/lines/{id}/remote", "clear-line-remote", "Take a line from its border gateway", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID) (commands.Outcome, error) {
 		return s.ClearLineRemote(ctx, commands.ClearLineRemote{ID: id})
 	})
 	act(a, op{"PUT", "/devices/{id}/gateway", "place-device", "Say which border gateway a phone stands behind, whatever address it asks from", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {

@@ -138,6 +138,56 @@ func act[I any](a *api, o op, do func(ctx context.Context, s *commands.Service, 
 	})
 }
 
+// identity is the id of a noun that has a stream.
+type identity interface {
+	~string
+	Stream() domain.StreamID
+}
+
+// alters is change of one noun, named by its id, that the caller must reach.
+func alters[ID identity, B, R any](a *api, o op, do func(ctx context.Context, s *commands.Service, id ID, b B) (commands.Outcome, R, error)) {
+	change(a, o, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body B
+	}) (out commands.Outcome, _ string, body R, err error) {
+		if ctx, err = a.changing(ctx, s, in.IfMatch, ID(in.ID).Stream()); err == nil {
+			out, body, err = do(ctx, s, ID(in.ID), in.Body)
+		}
+		return out, "", body, err
+	})
+}
+
+// amends is alters without a body in the answer.
+func amends[ID identity, B any](a *api, o op, do func(ctx context.Context, s *commands.Service, id ID, b B) (commands.Outcome, error)) {
+	act(a, o, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+		Body B
+	}) (out commands.Outcome, err error) {
+		if ctx, err = a.changing(ctx, s, in.IfMatch, ID(in.ID).Stream()); err == nil {
+			out, err = do(ctx, s, ID(in.ID), in.Body)
+		}
+		return out, err
+	})
+}
+
+// removes is amends without a body in the request.
+func removes[ID identity](a *api, o op, do func(ctx context.Context, s *commands.Service, id ID) (commands.Outcome, error)) {
+	act(a, o, func(ctx context.Context, s *commands.Service, in *struct {
+		ByID
+		Planned
+		Guarded
+	}) (out commands.Outcome, err error) {
+		if ctx, err = a.changing(ctx, s, in.IfMatch, ID(in.ID).Stream()); err == nil {
+			out, err = do(ctx, s, ID(in.ID))
+		}
+		return out, err
+	})
+}
+
 // run sets the caller, and carries a change out, or plans it.
 func (a *api) run(ctx context.Context, in any, do func(context.Context, *commands.Service) (commands.Outcome, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, changeMax)
@@ -313,6 +363,23 @@ func (in Present) page() (projections.Page, error) {
 type one[B any] struct {
 	ETag string `header:"ETag"`
 	Body B
+}
+
+// lists registers a list. query answers the page asked for of the tenants it may show; show puts a row into the API's words.
+func lists[I interface {
+	listing(context.Context, domain.TenantID) ([]domain.TenantID, projections.Page, error)
+}, V, R any](a *api, o op, query func(ctx context.Context, of []domain.TenantID, in *I, p projections.Page) (projections.Listed[V], error), show func(context.Context, V) (R, error)) {
+	read(a, o, func(ctx context.Context, in *I) (*page[R], error) {
+		of, p, err := (*in).listing(ctx, member[domain.TenantID](in, "Tenant"))
+		if err != nil {
+			return nil, err
+		}
+		l, err := query(ctx, of, in, p)
+		if err != nil {
+			return nil, err
+		}
+		return pageOf(ctx, l, show)
+	})
 }
 
 // position is the log position as_of means; now is true when it was not given.

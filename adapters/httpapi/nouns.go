@@ -22,21 +22,13 @@ type TextFilter struct {
 }
 
 func (a *api) tenants() {
-	read(a, op{"GET", "/tenants", "list-tenants", "List tenants", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/tenants", "list-tenants", "List tenants", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		Text    string `query:"text" maxLength:"200"`
 		Deleted bool   `query:"deleted" doc:"deleted ones too"`
-	}) (*page[projections.Tenant], error) {
-		of, p, err := in.listing(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListTenants(ctx, a.Views, projections.TenantFilter{Tenants: of, Text: in.Text, Deleted: in.Deleted}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, plain[projections.Tenant])
-	})
+	}, p projections.Page) (projections.Listed[projections.Tenant], error) {
+		return projections.ListTenants(ctx, a.Views, projections.TenantFilter{Tenants: of, Text: in.Text, Deleted: in.Deleted}, p)
+	}, plain[projections.Tenant])
 	shows(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, domain.TenantID.Stream, projections.TenantByID, projections.TenantAt,
 		func(row projections.Tenant) (domain.TenantID, projections.Head) { return row.ID, row.Head }, plain[projections.Tenant])
 	change(a, op{"POST", "/tenants", "create-tenant", "Create a tenant", admins, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -53,48 +45,18 @@ func (a *api) tenants() {
 		id, out, err := s.CreateTenant(ctx, commands.CreateTenant{ID: in.Body.ID, Name: in.Body.Name, Domain: in.Body.Domain})
 		return out, "/api/v1/tenants/" + string(id), made{string(id)}, err
 	})
-	act(a, op{"PUT", "/tenants/{id}", "rename-tenant", "Rename a tenant", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			Name string `json:"name"`
-		}
+	amends(a, op{"PUT", "/tenants/{id}", "rename-tenant", "Rename a tenant", admins, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, b struct {
+		Name string `json:"name"`
 	}) (commands.Outcome, error) {
-		id := domain.TenantID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.RenameTenant(ctx, commands.RenameTenant{ID: id, Name: in.Body.Name})
+		return s.RenameTenant(ctx, commands.RenameTenant{ID: id, Name: b.Name})
 	})
-	act(a, op{"POST", "/tenants/{id}/resume-resyncs", "resume-resyncs", "Tell phones of changes again, after too many failures stopped it", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body nothing
-	}) (commands.Outcome, error) {
-		id := domain.TenantID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	amends(a, op{"POST", "/tenants/{id}/resume-resyncs", "resume-resyncs", "Tell phones of changes again, after too many failures stopped it", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, _ nothing) (commands.Outcome, error) {
 		return s.ResumeResyncs(ctx, commands.ResumeResyncs{ID: id})
 	})
-	act(a, op{"PUT", "/tenants/{id}/provisioning-key", "set-provisioning-key", "Set or, with an empty key, take away the key of /t/<key>/", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			Key string `json:"key,omitempty"`
-		}
+	amends(a, op{"PUT", "/tenants/{id}/provisioning-key", "set-provisioning-key", "Set or, with an empty key, take away the key of /t/<key>/", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, b struct {
+		Key string `json:"key,omitempty"`
 	}) (commands.Outcome, error) {
-		id := domain.TenantID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.SetProvisioningKey(ctx, commands.SetProvisioningKey{ID: id, Key: in.Body.Key})
+		return s.SetProvisioningKey(ctx, commands.SetProvisioningKey{ID: id, Key: b.Key})
 	})
 	type provisioningKey struct {
 		Key string `json:"key"`
@@ -116,16 +78,7 @@ func (a *api) tenants() {
 		}
 		return &one[provisioningKey]{etag(row.Revision), provisioningKey{key}}, err
 	})
-	act(a, op{"DELETE", "/tenants/{id}", "delete-tenant", "Delete a tenant that is empty", admins, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.TenantID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/tenants/{id}", "delete-tenant", "Delete a tenant that is empty", admins, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID) (commands.Outcome, error) {
 		return s.DeleteTenant(ctx, commands.DeleteTenant{ID: id})
 	})
 }
@@ -155,21 +108,13 @@ func (b CategoryBody) command(id domain.CategoryID, tenant domain.TenantID) comm
 }
 
 func (a *api) categories() {
-	read(a, op{"GET", "/categories", "list-categories", "List categories", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/categories", "list-categories", "List categories", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Retired bool `query:"retired" doc:"retired ones too"`
-	}) (*page[projections.Category], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListCategories(ctx, a.Views, projections.CategoryFilter{Tenants: of, Text: in.Text, Retired: in.Retired}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, plain[projections.Category])
-	})
+	}, p projections.Page) (projections.Listed[projections.Category], error) {
+		return projections.ListCategories(ctx, a.Views, projections.CategoryFilter{Tenants: of, Text: in.Text, Retired: in.Retired}, p)
+	}, plain[projections.Category])
 	shows(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, domain.CategoryID.Stream, projections.CategoryByID, projections.CategoryAt,
 		func(row projections.Category) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, plain[projections.Category])
 	change(a, op{"POST", "/categories", "define-category", "Define a category", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -191,34 +136,15 @@ func (a *api) categories() {
 		id, out, err := s.DefineCategory(ctx, in.Body.command(in.Body.ID, in.Body.TenantID))
 		return out, "/api/v1/categories/" + string(id), made{string(id)}, err
 	})
-	act(a, op{"PUT", "/categories/{id}", "amend-category", "Describe a category anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body CategoryBody
-	}) (commands.Outcome, error) {
-		id := domain.CategoryID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	amends(a, op{"PUT", "/categories/{id}", "amend-category", "Describe a category anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CategoryID, b CategoryBody) (commands.Outcome, error) {
 		tenant, err := s.Owner(ctx, id.Stream())
 		if err != nil {
 			return commands.Outcome{}, err
 		}
-		_, out, err := s.DefineCategory(ctx, in.Body.command(id, tenant))
+		_, out, err := s.DefineCategory(ctx, b.command(id, tenant))
 		return out, err
 	})
-	act(a, op{"DELETE", "/categories/{id}", "retire-category", "Close a category for new devices", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.CategoryID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/categories/{id}", "retire-category", "Close a category for new devices", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CategoryID) (commands.Outcome, error) {
 		return s.RetireCategory(ctx, commands.RetireCategory{ID: id})
 	})
 }
@@ -234,24 +160,16 @@ func (a *api) codes() {
 		c.State = c.StateAt(a.Now())
 		return c, nil
 	}
-	read(a, op{"GET", "/codes", "list-codes", "List codes; their digits are shown to the issuer only, once", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/codes", "list-codes", "List codes; their digits are shown to the issuer only, once", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		Tenant   domain.TenantID   `query:"tenant"`
 		Category domain.CategoryID `query:"category"`
 		User     domain.UserID     `query:"user"`
 		State    string            `query:"state" enum:"live,redeemed,revoked,expired,failed"`
 		Purpose  string            `query:"purpose"`
-	}) (*page[projections.Code], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListCodes(ctx, a.Views, projections.CodeFilter{Tenants: of, Category: in.Category, User: in.User, State: in.State, Purpose: in.Purpose}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, show)
-	})
+	}, p projections.Page) (projections.Listed[projections.Code], error) {
+		return projections.ListCodes(ctx, a.Views, projections.CodeFilter{Tenants: of, Category: in.Category, User: in.User, State: in.State, Purpose: in.Purpose}, p)
+	}, show)
 	read(a, op{"GET", "/codes/{id}", "get-code", "Show a code's state", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
 		Moment
@@ -370,21 +288,13 @@ func (a *api) layer(ctx context.Context, row projections.Layer) (layer, error) {
 }
 
 func (a *api) layers() {
-	read(a, op{"GET", "/layers", "list-layers", "List layers", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/layers", "list-layers", "List layers", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}) (*page[layer], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListLayers(ctx, a.Views, projections.LayerFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.layer)
-	})
+	}, p projections.Page) (projections.Listed[projections.Layer], error) {
+		return projections.ListLayers(ctx, a.Views, projections.LayerFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}, a.layer)
 	shows(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, domain.LayerID.Stream, projections.LayerByID, projections.LayerAt,
 		func(row projections.Layer) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.layer)
 	change(a, op{"POST", "/layers", "define-layer", "Define a layer", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -402,29 +312,10 @@ func (a *api) layers() {
 		id, out, err := s.DefineLayer(ctx, commands.DefineLayer{ID: b.ID, TenantID: b.TenantID, Name: b.Name, Parents: b.Parents, Settings: b.Settings})
 		return out, "/api/v1/layers/" + string(id), made{string(id)}, err
 	})
-	act(a, op{"PUT", "/layers/{id}", "amend-layer", "Describe a layer anew, whole; the devices below follow", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body LayerBody
-	}) (commands.Outcome, error) {
-		id := domain.LayerID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.AmendLayer(ctx, commands.AmendLayer{ID: id, Name: in.Body.Name, Parents: in.Body.Parents, Settings: in.Body.Settings})
+	amends(a, op{"PUT", "/layers/{id}", "amend-layer", "Describe a layer anew, whole; the devices below follow", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LayerID, b LayerBody) (commands.Outcome, error) {
+		return s.AmendLayer(ctx, commands.AmendLayer{ID: id, Name: b.Name, Parents: b.Parents, Settings: b.Settings})
 	})
-	act(a, op{"DELETE", "/layers/{id}", "remove-layer", "Remove a layer", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.LayerID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/layers/{id}", "remove-layer", "Remove a layer", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LayerID) (commands.Outcome, error) {
 		return s.RemoveLayer(ctx, commands.RemoveLayer{ID: id})
 	})
 }
@@ -436,21 +327,13 @@ type issuedKey struct {
 }
 
 func (a *api) keys() {
-	read(a, op{"GET", "/apikeys", "list-api-keys", "List API keys", admins, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/apikeys", "list-api-keys", "List API keys", admins, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		Text    string `query:"text" maxLength:"200"`
 		Revoked bool   `query:"revoked" doc:"revoked ones too"`
-	}) (*page[projections.APIKey], error) {
-		of, p, err := in.listing(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListAPIKeys(ctx, a.Views, projections.APIKeyFilter{Tenants: of, Text: in.Text, Revoked: in.Revoked}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, plain[projections.APIKey])
-	})
+	}, p projections.Page) (projections.Listed[projections.APIKey], error) {
+		return projections.ListAPIKeys(ctx, a.Views, projections.APIKeyFilter{Tenants: of, Text: in.Text, Revoked: in.Revoked}, p)
+	}, plain[projections.APIKey])
 	read(a, op{"GET", "/apikeys/{id}", "get-api-key", "Show an API key", admins, 0}, func(ctx context.Context, in *struct {
 		ByID
 		Moment

@@ -88,21 +88,13 @@ func (a *api) people() {
 }
 
 func (a *api) users() {
-	read(a, op{"GET", "/users", "list-users", "List users", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/users", "list-users", "List users", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}) (*page[user], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListUsers(ctx, a.Views, projections.UserFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.user)
-	})
+	}, p projections.Page) (projections.Listed[projections.User], error) {
+		return projections.ListUsers(ctx, a.Views, projections.UserFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}, a.user)
 	shows(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, domain.UserID.Stream, projections.UserByID, projections.UserAt,
 		func(row projections.User) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.user)
 	change(a, op{"POST", "/users", "define-user", "Define a user", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -120,51 +112,24 @@ func (a *api) users() {
 		id, out, err := s.DefineUser(ctx, commands.DefineUser{ID: b.ID, TenantID: b.TenantID, DisplayName: b.DisplayName, Email: b.Email})
 		return out, "/api/v1/users/" + string(id), made{string(id)}, err
 	})
-	act(a, op{"PUT", "/users/{id}", "amend-user", "Describe a user anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body UserBody
-	}) (commands.Outcome, error) {
-		id := domain.UserID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.AmendUser(ctx, commands.AmendUser{ID: id, DisplayName: in.Body.DisplayName, Email: in.Body.Email})
+	amends(a, op{"PUT", "/users/{id}", "amend-user", "Describe a user anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.UserID, b UserBody) (commands.Outcome, error) {
+		return s.AmendUser(ctx, commands.AmendUser{ID: id, DisplayName: b.DisplayName, Email: b.Email})
 	})
-	act(a, op{"DELETE", "/users/{id}", "remove-user", "Remove a user", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.UserID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/users/{id}", "remove-user", "Remove a user", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.UserID) (commands.Outcome, error) {
 		return s.RemoveUser(ctx, commands.RemoveUser{ID: id})
 	})
 }
 
 func (a *api) lines() {
-	read(a, op{"GET", "/lines", "list-lines", "List SIP accounts", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/lines", "list-lines", "List SIP accounts", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		User    domain.UserID   `query:"user"`
 		Device  domain.DeviceID `query:"device" doc:"carried by this device"`
 		Removed bool            `query:"removed" doc:"removed ones too"`
-	}) (*page[line], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListLines(ctx, a.Views, projections.LineFilter{Tenants: of, User: in.User, Device: in.Device, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.line)
-	})
+	}, p projections.Page) (projections.Listed[projections.Line], error) {
+		return projections.ListLines(ctx, a.Views, projections.LineFilter{Tenants: of, User: in.User, Device: in.Device, Text: in.Text, Removed: in.Removed}, p)
+	}, a.line)
 	shows(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, domain.LineID.Stream, projections.LineByID, projections.LineAt,
 		func(row projections.Line) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.line)
 	change(a, op{"POST", "/lines", "define-line", "Define a SIP account", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -185,45 +150,15 @@ func (a *api) lines() {
 			Username: b.Username, AuthUsername: b.AuthUsername, Password: b.Password, Settings: b.Settings})
 		return out, "/api/v1/lines/" + string(id), made{string(id)}, err
 	})
-	act(a, op{"PUT", "/lines/{id}", "amend-line", "Describe a SIP account anew, whole, but for its password", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body LineBody
-	}) (commands.Outcome, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		b := in.Body
+	amends(a, op{"PUT", "/lines/{id}", "amend-line", "Describe a SIP account anew, whole, but for its password", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID, b LineBody) (commands.Outcome, error) {
 		return s.AmendLine(ctx, commands.AmendLine{ID: id, Number: b.Number, DisplayName: b.DisplayName, Username: b.Username, AuthUsername: b.AuthUsername, Settings: b.Settings})
 	})
-	act(a, op{"POST", "/lines/{id}/rotate", "rotate-line-secret", "Give it a new SIP password", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			Password string `json:"password"`
-		}
+	amends(a, op{"POST", "/lines/{id}/rotate", "rotate-line-secret", "Give it a new SIP password", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID, b struct {
+		Password string `json:"password"`
 	}) (commands.Outcome, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.RotateLineSecret(ctx, commands.RotateLineSecret{ID: id, Password: in.Body.Password})
+		return s.RotateLineSecret(ctx, commands.RotateLineSecret{ID: id, Password: b.Password})
 	})
-	act(a, op{"DELETE", "/lines/{id}", "remove-line", "Remove a SIP account", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.LineID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/lines/{id}", "remove-line", "Remove a SIP account", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.LineID) (commands.Outcome, error) {
 		return s.RemoveLine(ctx, commands.RemoveLine{ID: id})
 	})
 }

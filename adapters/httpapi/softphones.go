@@ -88,23 +88,15 @@ type SoftphoneBody struct {
 // softphones registers cloud IDs and softphones.
 func (a *api) softphones() {
 	a.clouds()
-	read(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		User    domain.UserID  `query:"user"`
 		Cloud   domain.CloudID `query:"cloud_id"`
 		Removed bool           `query:"removed" doc:"removed ones too"`
-	}) (*page[softphone], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListSoftphones(ctx, a.Views, projections.SoftphoneFilter{Tenants: of, User: in.User, Cloud: in.Cloud, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.softphone)
-	})
+	}, p projections.Page) (projections.Listed[projections.Softphone], error) {
+		return projections.ListSoftphones(ctx, a.Views, projections.SoftphoneFilter{Tenants: of, User: in.User, Cloud: in.Cloud, Text: in.Text, Removed: in.Removed}, p)
+	}, a.softphone)
 	shows(a, op{"GET", "/softphones/{id}", "get-softphone", "Show a Cloud Softphone", readers, 0}, domain.SoftphoneID.Stream, projections.SoftphoneByID, projections.SoftphoneAt,
 		func(row projections.Softphone) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.softphone)
 	change(a, op{"POST", "/softphones", "define-softphone", "Give a user a Cloud Softphone", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -125,94 +117,37 @@ func (a *api) softphones() {
 		id, found, out, err := s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: b.ID, TenantID: b.TenantID, CloudID: b.CloudID, UserID: b.UserID, LineID: b.LineID, Username: b.Username, Document: b.Document})
 		return out, "/api/v1/softphones/" + string(id), warnings(string(id), found), err
 	})
-	change(a, op{"PUT", "/softphones/{id}", "amend-softphone", "Describe a Cloud Softphone anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body SoftphoneBody
-	}) (commands.Outcome, string, checked, error) {
-		id := domain.SoftphoneID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, "", checked{}, err
-		}
-		found, out, err := s.AmendSoftphone(ctx, commands.AmendSoftphone{ID: id, LineID: in.Body.LineID, Document: in.Body.Document})
-		return out, "", warnings(in.ID, found), err
+	alters(a, op{"PUT", "/softphones/{id}", "amend-softphone", "Describe a Cloud Softphone anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b SoftphoneBody) (commands.Outcome, checked, error) {
+		found, out, err := s.AmendSoftphone(ctx, commands.AmendSoftphone{ID: id, LineID: b.LineID, Document: b.Document})
+		return out, warnings(string(id), found), err
 	})
-	act(a, op{"PUT", "/softphones/{id}/password", "set-softphone-password", "Set the password a user signs in with; apps that are signed in stay so", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			Password string `json:"password"`
-		}
+	amends(a, op{"PUT", "/softphones/{id}/password", "set-softphone-password", "Set the password a user signs in with; apps that are signed in stay so", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
+		Password string `json:"password"`
 	}) (commands.Outcome, error) {
-		id := domain.SoftphoneID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.SetSoftphonePassword(ctx, commands.SetSoftphonePassword{ID: id, Password: in.Body.Password})
+		return s.SetSoftphonePassword(ctx, commands.SetSoftphonePassword{ID: id, Password: b.Password})
 	})
-	change(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body nothing
-	}) (commands.Outcome, string, commands.SoftphoneCode, error) {
-		id := domain.SoftphoneID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, "", commands.SoftphoneCode{}, err
-		}
+	alters(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, _ nothing) (commands.Outcome, commands.SoftphoneCode, error) {
 		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id})
-		return out, "", code, err
+		return out, code, err
 	})
-	act(a, op{"POST", "/softphones/{id}/sign-out", "sign-out-softphone", "Sign one app of the user out, or all", supporters, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body struct {
-			App string `json:"app,omitempty" doc:"id of the app; all when absent"`
-		}
+	amends(a, op{"POST", "/softphones/{id}/sign-out", "sign-out-softphone", "Sign one app of the user out, or all", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
+		App string `json:"app,omitempty" doc:"id of the app; all when absent"`
 	}) (commands.Outcome, error) {
-		id := domain.SoftphoneID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
-		return s.SignOutSoftphone(ctx, commands.SignOutSoftphone{ID: id, InstallID: in.Body.App})
+		return s.SignOutSoftphone(ctx, commands.SignOutSoftphone{ID: id, InstallID: b.App})
 	})
-	act(a, op{"DELETE", "/softphones/{id}", "remove-softphone", "Remove a Cloud Softphone; its apps are signed out", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.SoftphoneID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/softphones/{id}", "remove-softphone", "Remove a Cloud Softphone; its apps are signed out", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID) (commands.Outcome, error) {
 		return s.RemoveSoftphone(ctx, commands.RemoveSoftphone{ID: id})
 	})
 }
 
 func (a *api) clouds() {
-	read(a, op{"GET", "/cloudids", "list-cloud-ids", "List cloud IDs of Cloud Softphone", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/cloudids", "list-cloud-ids", "List cloud IDs of Cloud Softphone", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"those given back too"`
-	}) (*page[cloud], error) {
-		of, p, err := in.listing(ctx, in.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListClouds(ctx, a.Views, projections.CloudFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, a.cloud)
-	})
+	}, p projections.Page) (projections.Listed[projections.Cloud], error) {
+		return projections.ListClouds(ctx, a.Views, projections.CloudFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}, a.cloud)
 	shows(a, op{"GET", "/cloudids/{id}", "get-cloud-id", "Show a cloud ID", readers, 0}, domain.CloudID.Stream, projections.CloudByID, projections.CloudAt,
 		func(row projections.Cloud) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.cloud)
 	change(a, op{"POST", "/cloudids", "define-cloud-id", "Take a cloud ID of Cloud Softphone for a tenant", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {
@@ -230,30 +165,11 @@ func (a *api) clouds() {
 		id, found, out, err := s.DefineCloudID(ctx, commands.DefineCloudID{ID: b.ID, TenantID: b.TenantID, Document: b.Document, FailClosed: b.FailClosed})
 		return out, "/api/v1/cloudids/" + string(id), warnings(string(id), found), err
 	})
-	change(a, op{"PUT", "/cloudids/{id}", "amend-cloud-id", "Change what all apps of a cloud ID are told, whole", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-		Body CloudBody
-	}) (commands.Outcome, string, checked, error) {
-		id := domain.CloudID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, "", checked{}, err
-		}
-		found, out, err := s.AmendCloudID(ctx, commands.AmendCloudID{ID: id, Document: in.Body.Document, FailClosed: in.Body.FailClosed})
-		return out, "", warnings(in.ID, found), err
+	alters(a, op{"PUT", "/cloudids/{id}", "amend-cloud-id", "Change what all apps of a cloud ID are told, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CloudID, b CloudBody) (commands.Outcome, checked, error) {
+		found, out, err := s.AmendCloudID(ctx, commands.AmendCloudID{ID: id, Document: b.Document, FailClosed: b.FailClosed})
+		return out, warnings(string(id), found), err
 	})
-	act(a, op{"DELETE", "/cloudids/{id}", "remove-cloud-id", "Give a cloud ID back", operators, 0}, func(ctx context.Context, s *commands.Service, in *struct {
-		ByID
-		Planned
-		Guarded
-	}) (commands.Outcome, error) {
-		id := domain.CloudID(in.ID)
-		ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-		if err != nil {
-			return commands.Outcome{}, err
-		}
+	removes(a, op{"DELETE", "/cloudids/{id}", "remove-cloud-id", "Give a cloud ID back", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CloudID) (commands.Outcome, error) {
 		return s.RemoveCloudID(ctx, commands.RemoveCloudID{ID: id})
 	})
 }
