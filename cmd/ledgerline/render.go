@@ -90,8 +90,11 @@ func (a *app) diff(ctx context.Context, device, from, to string) error {
 		q.Set("to", to)
 	}
 	ans, err := a.call(ctx, http.MethodGet, "/devices/"+url.PathEscape(device)+"/diff", q, nil)
-	if err != nil || a.output != "table" {
-		return first(err, func() error { return a.printJSON(ans.body) })
+	if err != nil {
+		return err
+	}
+	if a.output != "table" {
+		return a.printJSON(ans.body)
 	}
 	var d struct {
 		Settings []struct {
@@ -122,14 +125,6 @@ func (a *app) diff(ctx context.Context, device, from, to string) error {
 		fmt.Fprintln(a.out, "nothing changed")
 	}
 	return nil
-}
-
-// first is err, or what then answers.
-func first(err error, then func() error) error {
-	if err != nil {
-		return err
-	}
-	return then()
 }
 
 func (a *app) auditDiffCmd() *cobra.Command {
@@ -177,8 +172,11 @@ func (a *app) blame(ctx context.Context, device, file, asOf string) error {
 		q.Set("as_of", asOf)
 	}
 	ans, err := a.call(ctx, http.MethodGet, "/devices/"+url.PathEscape(device)+"/blame/"+file, q, nil)
-	if err != nil || a.output != "table" {
-		return first(err, func() error { return a.printJSON(ans.body) })
+	if err != nil {
+		return err
+	}
+	if a.output != "table" {
+		return a.printJSON(ans.body)
 	}
 	var found struct {
 		Lines []struct {
@@ -212,8 +210,11 @@ func (a *app) auditEvidenceCmd() *cobra.Command {
 				q.Set("as_of", asOf)
 			}
 			ans, err := a.call(cmd.Context(), http.MethodGet, "/devices/"+url.PathEscape(device)+"/evidence", q, nil)
-			if err != nil || a.output != "table" {
-				return first(err, func() error { return a.printJSON(ans.body) })
+			if err != nil {
+				return err
+			}
+			if a.output != "table" {
+				return a.printJSON(ans.body)
 			}
 			var e struct {
 				Files []map[string]any
