@@ -66,6 +66,9 @@ type Config struct {
 	CheckpointEvery  time.Duration `key:"checkpoint-every" default:"60s" usage:"longest time that new events wait for a signed checkpoint"`
 	ProvdAuthURL     string        `key:"provd-auth-url" usage:"token service (wazo-auth) that says what tokens may do under /0.2; without it, API keys are the tokens"`
 	ProvdCredentials string        `key:"provd-auth-credentials-file" usage:"file with id:key of this service at the token service"`
+	BusURLFile       string        `key:"bus-url-file" usage:"file with the amqp:// URL of the platform's message bus; or LEDGERLINE_BUS_URL"`
+	BusExchange      string        `key:"bus-exchange" default:"wazo-headers" usage:"exchange of the bus, of type headers"`
+	BusQueue         string        `key:"bus-queue" default:"ledgerline" usage:"queue of this installation on the bus, shared by its replicas"`
 	ProvdAuthCache   time.Duration `key:"provd-auth-cache" default:"0s" usage:"for how long an answer of the token service is used again; 0 asks it anew each time"`
 	WebhookURL       string        `key:"webhook-url" usage:"where what somebody must act on is told, signed as Standard Webhooks has it; empty for nowhere"`
 	WebhookSecret    string        `key:"webhook-secret-file" usage:"file with the secret of webhook-url: whsec_ and base64, or 24 to 64 characters"`
@@ -79,6 +82,7 @@ type Config struct {
 type secrets struct {
 	storeCredentials string // LEDGERLINE_STORE_CREDENTIALS, user:password
 	postgresURL      string // LEDGERLINE_POSTGRES_URL
+	busURL           string // LEDGERLINE_BUS_URL
 }
 
 // settings walks the fields of c with their tags.
@@ -136,7 +140,7 @@ func loadConfig(fs *pflag.FlagSet, getenv func(string) string) (Config, error) {
 	if err := errors.Join(errs...); err != nil {
 		return c, err
 	}
-	c.secrets = secrets{storeCredentials: getenv("LEDGERLINE_STORE_CREDENTIALS"), postgresURL: getenv("LEDGERLINE_POSTGRES_URL")}
+	c.secrets = secrets{storeCredentials: getenv("LEDGERLINE_STORE_CREDENTIALS"), postgresURL: getenv("LEDGERLINE_POSTGRES_URL"), busURL: getenv("LEDGERLINE_BUS_URL")}
 	return c, c.check()
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"ledgerline/adapters/bus"
 	"ledgerline/adapters/provd"
 	"ledgerline/domain"
 )
@@ -39,8 +40,36 @@ func (e *engine) provd() (http.Handler, []func(context.Context) error, error) {
 		authority = tokens
 		beside = append(beside, func(ctx context.Context) error { return ignoreCanceled(tokens.Run(ctx, time.Minute, 24*time.Hour)) })
 	}
-	h, err := provd.New(provd.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Authority: authority, Seen: e.seenByDevice, Metrics: e.metrics})
+	o := provd.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Authority: authority, Seen: e.seenByDevice, Metrics: e.metrics}
+	url, err := secretOf(e.cfg.BusURLFile, e.cfg.secrets.busURL)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the URL of the bus: %w", err)
+	}
+	if url != "" {
+		b, err := e.bus(url, authority)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.Bus = b.Status
+		beside = append(beside, func(ctx context.Context) error { return ignoreCanceled(b.Run(ctx)) })
+	}
+	h, err := provd.New(o)
 	return h, beside, err
+}
+
+// bus is the platform's message bus.
+func (e *engine) bus(url string, authority provd.Authority) (*bus.Bus, error) {
+	return bus.New(bus.Options{URL: url, Exchange: e.cfg.BusExchange, Queue: e.cfg.BusQueue, Log: e.log, Store: e.log, Outside: authority.Outside, Leads: e.reactor.Leads,
+		Evict: func(ctx context.Context, id domain.TenantID) error {
+			head, err := e.log.Head(ctx)
+			if err == nil {
+				err = e.runner.WaitFor(ctx, head)
+			}
+			if err != nil {
+				return err
+			}
+			return provd.Evict(ctx, e.service, e.views, id)
+		}})
 }
 
 // readCredentials reads a file of the form id:key.
