@@ -21,6 +21,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill"
 	wamqp "github.com/ThreeDotsLabs/watermill-amqp/v3/pkg/amqp"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/rs/zerolog"
 
@@ -201,7 +202,8 @@ func (marshaler) Unmarshal(d amqp.Delivery) (*message.Message, error) {
 // tenantDeleted is the message of a tenant's end: {"name": …, "data": {"uuid", "slug"}}.
 const tenantDeleted = "auth_tenant_deleted"
 
-// handle acts on one message. What means nothing is acknowledged: it will not mean more the next time.
+// handle acts on one message. What means nothing is acknowledged: it will not mean more the next time. Tenants of the
+// platform have UUIDs for names; no word from there ends a tenant of our own making that has another.
 func (b *Bus) handle(ctx context.Context, m *message.Message) {
 	log := zerolog.Ctx(ctx)
 	var body struct {
@@ -210,7 +212,7 @@ func (b *Bus) handle(ctx context.Context, m *message.Message) {
 			UUID string `json:"uuid"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(m.Payload, &body); err != nil || body.Name != tenantDeleted || domain.CheckID(body.Data.UUID) != nil {
+	if err := json.Unmarshal(m.Payload, &body); err != nil || body.Name != tenantDeleted || len(body.Data.UUID) != 36 || uuid.Validate(body.Data.UUID) != nil {
 		log.Warn().Str("name", m.Metadata.Get("name")).Msg("message from the bus means nothing")
 		m.Ack()
 		return
@@ -231,7 +233,7 @@ func (b *Bus) handle(ctx context.Context, m *message.Message) {
 }
 
 // published are the categories of streams whose events are published.
-var published = map[string]string{"device": "device_id", "jobs": "tenant_id", "job": "job_id"}
+var published = map[string]bool{"device": true, "jobs": true}
 
 // Message is what is published of an event, as wazo's messages are.
 type Message struct {
@@ -243,7 +245,7 @@ type Message struct {
 type MessageData struct {
 	Type       string          `json:"type"` // wire name, "device.assigned"
 	DeviceID   string          `json:"device_id,omitempty"`
-	JobID      string          `json:"job_id,omitempty"`
+	JobID      string          `json:"job_id,omitempty"` // where the event names one
 	TenantUUID string          `json:"tenant_uuid,omitempty"`
 	RecordedAt time.Time       `json:"recorded_at"`
 	EventID    string          `json:"event_id"`
@@ -276,7 +278,7 @@ func (b *Bus) publish(ctx context.Context, pub message.Publisher) error {
 		if err != nil {
 			return err
 		}
-		sent := published[r.Stream.Category()] != ""
+		sent := published[r.Stream.Category()]
 		if sent {
 			if err := pub.Publish(b.opt.Queue, b.message(r)); err != nil {
 				return fmt.Errorf("publish %s: %w", r.Type, err)
@@ -305,12 +307,15 @@ func (b *Bus) message(r domain.Recorded) *message.Message {
 			data.TenantUUID = b.opt.Outside(m.TenantID)
 		}
 	}
-	switch published[r.Stream.Category()] {
-	case "device_id":
+	if r.Stream.Category() == "device" {
 		base, _ := domain.DeviceID(r.Stream.ID()).Life()
 		data.DeviceID = string(base)
-	case "job_id":
-		data.JobID = r.Stream.ID()
+	}
+	var payload struct {
+		JobID string `json:"job_id"`
+	}
+	if json.Unmarshal(r.Data, &payload) == nil {
+		data.JobID = payload.JobID
 	}
 	body, err := json.Marshal(Message{name, data})
 	if err != nil {

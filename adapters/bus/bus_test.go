@@ -1,15 +1,10 @@
 package bus_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,85 +16,8 @@ import (
 	"ledgerline/commands"
 	"ledgerline/commands/commandstest"
 	"ledgerline/domain"
+	"ledgerline/tests/rabbit"
 )
-
-// broker is Debian's RabbitMQ in a directory of its own, on loopback, with an epmd of its own; ended with the test.
-// ok is false where it is not installed: then with CI=true the test fails, and else it says so.
-func broker(t *testing.T) (url string, ok bool) {
-	t.Helper()
-	const server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-	epmd, err := exec.LookPath("epmd")
-	if _, missing := os.Stat(server); missing != nil || err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("RabbitMQ is not installed; .ci/run installs it")
-		}
-		t.Log("RabbitMQ is not installed: not tried")
-		return "", false
-	}
-	dir, err := os.MkdirTemp("", "ledgerline-rabbitmq-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	var ports []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ports = append(ports, port)
-		_ = l.Close()
-	}
-	if err := os.WriteFile(filepath.Join(dir, "enabled"), []byte("[]."), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	run := func(cmd *exec.Cmd) {
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Signal(os.Interrupt)
-			done := make(chan struct{})
-			go func() { _ = cmd.Wait(); close(done) }()
-			select {
-			case <-done:
-			case <-time.After(20 * time.Second):
-				_ = cmd.Process.Kill()
-				<-done
-			}
-		})
-	}
-	run(exec.Command(epmd, "-port", ports[0], "-address", "127.0.0.1"))
-	cmd := exec.Command(server)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+ports[0], "RABBITMQ_NODENAME=ledgerline"+ports[1]+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODE_PORT="+ports[1], "RABBITMQ_DIST_PORT="+ports[2], "RABBITMQ_MNESIA_BASE="+dir+"/db", "RABBITMQ_LOG_BASE="+dir+"/log", "RABBITMQ_LOGS=-",
-		"RABBITMQ_ENABLED_PLUGINS_FILE="+dir+"/enabled", "RABBITMQ_CONFIG_FILE="+dir+"/none", "RABBITMQ_PID_FILE="+dir+"/pid")
-	var log lockedBuffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	// The script ends by the runtime's signal: it becomes the runtime (exec).
-	run(cmd)
-	url = "amqp://guest:guest@127.0.0.1:" + ports[1] + "/"
-	eventually(t, "RabbitMQ starts", 90*time.Second, func() bool {
-		c, err := amqp.Dial(url)
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
-	return url, true
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
 
 func eventually(t testing.TB, what string, within time.Duration, holds func() bool) {
 	t.Helper()
@@ -118,7 +36,7 @@ func eventually(t testing.TB, what string, within time.Duration, holds func() bo
 // The platform's word of a deleted tenant is acted on, again until it succeeds; what happens to devices is published in
 // order, without a secret; a broker that goes away is come back to, and goes on where it stopped.
 func TestBus(t *testing.T) {
-	url, ok := broker(t)
+	url, ok := rabbit.Start(t)
 	if !ok {
 		return
 	}
