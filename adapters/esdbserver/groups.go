@@ -312,16 +312,6 @@ func (s *service) record(ctx context.Context, kind string, c groupConfig) error 
 	return err
 }
 
-// find is the group, with groups.mu held or not.
-func (s *service) find(key groupKey) (*group, error) {
-	s.groups.mu.Lock()
-	defer s.groups.mu.Unlock()
-	if g := s.groups.list[key]; g != nil {
-		return g, nil
-	}
-	return nil, errNoGroup
-}
-
 // sourceOf reads which stream a request means; empty is the whole log.
 func sourceOf(name *shared.StreamIdentifier, all bool) (domain.StreamID, error) {
 	if all {

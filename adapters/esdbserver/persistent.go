@@ -87,22 +87,9 @@ func (p groupsService) Create(ctx context.Context, req *persistent.CreateReq) (*
 // messages stay: where to start counts only before the first checkpoint.
 func (p groupsService) Update(ctx context.Context, req *persistent.UpdateReq) (*persistent.UpdateResp, error) {
 	s, o := p.s, req.GetOptions()
-	c := groupConfig{Group: o.GetGroupName()}
 	stream, all := o.GetStream(), o.GetAll()
-	err := func() (err error) {
-		if c.Stream, err = sourceOf(stream.GetStreamIdentifier(), all != nil); err != nil {
-			return err
-		}
-		if err := s.mayManage(); err != nil {
-			return err
-		}
-		s.groups.mu.Lock()
-		defer s.groups.mu.Unlock()
-		g := s.groups.list[c.key()]
-		if g == nil {
-			return errNoGroup
-		}
-		c = g.config
+	err := s.withGroup(ctx, o.GetGroupName(), stream.GetStreamIdentifier(), all != nil, replacing, func(g *group) error {
+		c := g.config
 		c.set(o.GetSettings(), o.GetSettings().GetNamedConsumerStrategy().String())
 		if err := c.check(); err != nil {
 			return err
@@ -115,13 +102,14 @@ func (p groupsService) Update(ctx context.Context, req *persistent.UpdateReq) (*
 			return err
 		}
 		g.stop(errDropped)
-		if g, err = s.startGroup(context.WithoutCancel(ctx), c); err == nil {
+		g, err := s.startGroup(context.WithoutCancel(ctx), c)
+		if err == nil {
 			s.groups.list[c.key()] = g
 		}
 		return err
-	}()
+	})
 	if err != nil {
-		return nil, s.groupStatus(ctx, c, err)
+		return nil, err
 	}
 	return &persistent.UpdateResp{}, nil
 }
@@ -129,20 +117,8 @@ func (p groupsService) Update(ctx context.Context, req *persistent.UpdateReq) (*
 // Delete removes a group, its checkpoint and what it has parked.
 func (p groupsService) Delete(ctx context.Context, req *persistent.DeleteReq) (*persistent.DeleteResp, error) {
 	s, o := p.s, req.GetOptions()
-	c := groupConfig{Group: o.GetGroupName()}
-	err := func() (err error) {
-		if c.Stream, err = sourceOf(o.GetStreamIdentifier(), o.GetAll() != nil); err != nil {
-			return err
-		}
-		if err := s.mayManage(); err != nil {
-			return err
-		}
-		s.groups.mu.Lock()
-		defer s.groups.mu.Unlock()
-		g := s.groups.list[c.key()]
-		if g == nil {
-			return errNoGroup
-		}
+	err := s.withGroup(ctx, o.GetGroupName(), o.GetStreamIdentifier(), o.GetAll() != nil, replacing, func(g *group) error {
+		c := g.config
 		if err := s.record(ctx, typeRemoved, groupConfig{Stream: c.Stream, Group: c.Group}); err != nil {
 			return err
 		}
@@ -150,40 +126,69 @@ func (p groupsService) Delete(ctx context.Context, req *persistent.DeleteReq) (*
 		g.stop(errDeletedGroup)
 		ctx := context.WithoutCancel(ctx)
 		return errors.Join(s.hide(ctx, c.checkpoints(), forEver), s.hide(ctx, c.parked(), forEver))
-	}()
+	})
 	if err != nil {
-		return nil, s.groupStatus(ctx, c, err)
+		return nil, err
 	}
 	return &persistent.DeleteResp{}, nil
 }
 
 // ReplayParked sends what is parked again.
 func (p groupsService) ReplayParked(ctx context.Context, req *persistent.ReplayParkedReq) (*persistent.ReplayParkedResp, error) {
-	s, o := p.s, req.GetOptions()
-	c := groupConfig{Group: o.GetGroupName()}
-	err := func() (err error) {
-		if c.Stream, err = sourceOf(o.GetStreamIdentifier(), o.GetAll() != nil); err != nil {
-			return err
-		}
-		if err := s.mayManage(); err != nil {
-			return err
-		}
+	o := req.GetOptions()
+	err := p.s.withGroup(ctx, o.GetGroupName(), o.GetStreamIdentifier(), o.GetAll() != nil, using, func(g *group) error {
 		stop := int64(math.MaxInt64)
 		if _, is := o.GetStopAtOption().(*persistent.ReplayParkedReq_Options_StopAt); is {
 			if stop = o.GetStopAt(); stop < 0 {
 				return fmt.Errorf("%w: no such place to stop at: %d", errBad, stop)
 			}
 		}
-		g, err := s.find(c.key())
-		if err != nil {
-			return err
-		}
 		return g.replay(ctx, domain.Revision(stop))
-	}()
+	})
 	if err != nil {
-		return nil, s.groupStatus(ctx, c, err)
+		return nil, err
 	}
 	return &persistent.ReplayParkedResp{}, nil
+}
+
+// What a call does with a group.
+type groupUse int
+
+const (
+	looking   groupUse = iota // anybody may
+	using                     // what managers may, and consumers
+	replacing                 // the same, while nobody else replaces any
+)
+
+// withGroup does something with the group a request names, in the log's whole or one stream, and answers an error as
+// the protocol has it.
+func (s *service) withGroup(ctx context.Context, name string, stream *shared.StreamIdentifier, all bool, use groupUse, do func(*group) error) error {
+	c := groupConfig{Group: name}
+	err := func() (err error) {
+		if c.Stream, err = sourceOf(stream, all); err != nil {
+			return err
+		}
+		if use != looking {
+			if err := s.mayManage(); err != nil {
+				return err
+			}
+		}
+		s.groups.mu.Lock()
+		g := s.groups.list[c.key()]
+		if use == replacing {
+			defer s.groups.mu.Unlock()
+		} else {
+			s.groups.mu.Unlock()
+		}
+		if g == nil {
+			return errNoGroup
+		}
+		return do(g)
+	}()
+	if err != nil {
+		return s.groupStatus(ctx, c, err)
+	}
+	return nil
 }
 
 // RestartSubsystem stops all groups and starts them behind their checkpoints.
@@ -213,21 +218,10 @@ func (p groupsService) Read(call persistent.PersistentSubscriptions_ReadServer) 
 		return err
 	}
 	o := first.GetOptions()
-	config := groupConfig{Group: o.GetGroupName()}
-	err = func() error {
-		if o == nil {
-			return fmt.Errorf("%w: the first message names the group", errBad)
-		}
-		if config.Stream, err = sourceOf(o.GetStreamIdentifier(), o.GetAll() != nil); err != nil {
-			return err
-		}
-		if err := s.mayManage(); err != nil {
-			return err
-		}
-		g, err := s.find(config.key())
-		if err != nil {
-			return err
-		}
+	if o == nil {
+		return s.groupStatus(call.Context(), groupConfig{}, fmt.Errorf("%w: the first message names the group", errBad))
+	}
+	return s.withGroup(call.Context(), o.GetGroupName(), o.GetStreamIdentifier(), o.GetAll() != nil, using, func(g *group) error {
 		c := s.consumer(ctx, int(o.GetBufferSize()))
 		if err := g.join(c); err != nil {
 			return err
@@ -262,11 +256,7 @@ func (p groupsService) Read(call persistent.PersistentSubscriptions_ReadServer) 
 				return ctx.Err()
 			}
 		}
-	}()
-	if err == nil {
-		return nil
-	}
-	return s.groupStatus(call.Context(), config, err)
+	})
 }
 
 // hear takes a consumer's answers until it has gone, in order or not.
@@ -337,16 +327,15 @@ func (s *service) persistentEvent(r domain.Recorded, text bool) *persistent.Read
 // GetInfo tells what a group is doing.
 func (p groupsService) GetInfo(ctx context.Context, req *persistent.GetInfoReq) (*persistent.GetInfoResp, error) {
 	o := req.GetOptions()
-	c := groupConfig{Group: o.GetGroupName()}
-	var err error
-	var g *group
-	if c.Stream, err = sourceOf(o.GetStreamIdentifier(), o.GetAll() != nil); err == nil {
-		g, err = p.s.find(c.key())
-	}
+	answer := &persistent.GetInfoResp{}
+	err := p.s.withGroup(ctx, o.GetGroupName(), o.GetStreamIdentifier(), o.GetAll() != nil, looking, func(g *group) error {
+		answer.SubscriptionInfo = g.info()
+		return nil
+	})
 	if err != nil {
-		return nil, p.s.groupStatus(ctx, c, err)
+		return nil, err
 	}
-	return &persistent.GetInfoResp{SubscriptionInfo: g.info()}, nil
+	return answer, nil
 }
 
 // List tells what the groups of a stream, of the whole log, or all of them are doing. A stream without a
