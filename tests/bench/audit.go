@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -19,27 +18,18 @@ import (
 
 // audit measures what an auditor waits for: the chain and the tree of the whole log, one thing as it stood a while
 // ago, a proof of one event, and the preview of a change that touches many phones.
-func audit(b *bench) (err error) {
-	dir, err := os.MkdirTemp("", "bench-audit-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	l, err := ledger.Open(b.ctx, ledger.Options{Dir: dir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+func audit(b *bench) error {
 	devices := b.scale(100_000)
-	if err := seed(b.ctx, l, devices); err != nil {
-		return err
-	}
-	n := devices*eventsPerDevice + 1
-	bare, err := bareScan(l.Path())
+	l, dir, drop, err := newLedger(b, devices)
 	if err != nil {
 		return err
 	}
-	limit := perSecond(n, bare, "rows of a bare SQLite scan")
+	defer drop()
+	n := devices*eventsPerDevice + 1
+	limit, err := bareScan(l.Path(), n)
+	if err != nil {
+		return err
+	}
 
 	begun := time.Now()
 	if _, err := l.Verify(b.ctx, domain.Position{}); err != nil {

@@ -27,20 +27,15 @@ import (
 
 // appends: durable appends a second, alone and from 64 writers, beside a bare fsync loop.
 func appends(b *bench) error {
-	dir, err := os.MkdirTemp("", "bench-appends-")
+	l, dir, drop, err := newLedger(b, 0)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer drop()
 	fsyncs, err := fsyncLoop(dir, time.Second)
 	if err != nil {
 		return err
 	}
-	l, err := ledger.Open(b.ctx, ledger.Options{Dir: dir})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
 	limit := fmt.Sprintf("%s bare fsyncs/s", thousands(fsyncs))
 	for _, writers := range []int{1, 64} {
 		n := b.scale(10_000)
@@ -63,16 +58,11 @@ func appends(b *bench) error {
 // adapter: the same over adapters/eventstoredb, the official client and adapters/esdbserver on a loopback
 // connection in this process, beside the ledger it stands on.
 func adapter(b *bench) error {
-	dir, err := os.MkdirTemp("", "bench-adapter-")
+	l, _, drop, err := newLedger(b, 0)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	l, err := ledger.Open(b.ctx, ledger.Options{Dir: dir})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
+	defer drop()
 	server, err := esdbserver.New(b.ctx, esdbserver.Options{Log: l.Whole(), Write: true})
 	if err != nil {
 		return err
@@ -199,6 +189,23 @@ func fakeSealed(n int) domain.Sealed {
 // eventsPerDevice is how many events seed writes for one device with its user and line.
 const eventsPerDevice = 10
 
+// newLedger opens a ledger in a folder of its own, with the history of that many devices; drop closes and removes it.
+func newLedger(b *bench, devices int) (l *ledger.Ledger, dir string, drop func(), err error) {
+	if dir, err = os.MkdirTemp("", "bench-"); err != nil {
+		return nil, "", nil, err
+	}
+	if l, err = ledger.Open(b.ctx, ledger.Options{Dir: dir}); err != nil {
+		return nil, "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	drop = func() { _ = errors.Join(l.Close(), os.RemoveAll(dir)) } // only figures were wanted of it
+	if devices > 0 {
+		if err = seed(b.ctx, l, devices); err != nil {
+			drop()
+		}
+	}
+	return l, dir, drop, err
+}
+
 // seed writes the history of n devices, each with a user and a line, straight into a ledger.
 func seed(ctx context.Context, l *ledger.Ledger, n int) error {
 	first, err := json.Marshal(domain.TenantCreated{TenantID: "bench", Name: "Bench"})
@@ -268,26 +275,17 @@ func seedDevice(ctx context.Context, l *ledger.Ledger, i int) error {
 
 // rebuild: all views from an empty file, and scan with decode alone, beside a bare scan of the table.
 func rebuild(b *bench) error {
-	dir, err := os.MkdirTemp("", "bench-views-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	l, err := ledger.Open(b.ctx, ledger.Options{Dir: dir})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
 	devices := b.scale(30_000)
-	if err := seed(b.ctx, l, devices); err != nil {
-		return err
-	}
-	n := devices*eventsPerDevice + 1
-	bare, err := bareScan(l.Path())
+	l, dir, drop, err := newLedger(b, devices)
 	if err != nil {
 		return err
 	}
-	limit := perSecond(n, bare, "rows of a bare SQLite scan")
+	defer drop()
+	n := devices*eventsPerDevice + 1
+	limit, err := bareScan(l.Path(), n)
+	if err != nil {
+		return err
+	}
 
 	begun := time.Now()
 	if err := scanAndDecode(b.ctx, l); err != nil {
@@ -320,11 +318,11 @@ func rebuild(b *bench) error {
 	return err
 }
 
-// bareScan reads every column of every event with the same driver, and does nothing with them.
-func bareScan(path string) (time.Duration, error) {
+// bareScan reads every column of every one of n events with the same driver, does nothing with them, and tells how fast.
+func bareScan(path string, n int) (string, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly|sqlite.OpenWAL)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	defer conn.Close()
 	begun := time.Now()
@@ -334,7 +332,7 @@ func bareScan(path string) (time.Duration, error) {
 		}
 		return nil
 	}})
-	return time.Since(begun), err
+	return perSecond(n, time.Since(begun), "rows of a bare SQLite scan"), err
 }
 
 // scanAndDecode reads the whole log and decodes every payload and metadata, in a pipeline of two.
