@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"strings"
 
 	"ledgerline/domain"
 )
@@ -32,7 +33,7 @@ func (s *Service) DefineCloudID(ctx context.Context, in DefineCloudID) (domain.C
 		return "", found, Outcome{}, err
 	}
 	out, err := decide(ctx, s, id.Stream(), func(c domain.Cloud) ([]domain.Event, error) {
-		return c.Define(id, in.TenantID, domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed})
+		return c.Define(strings.TrimSpace(in.ID), id, in.TenantID, domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed})
 	})
 	return id, found, out, err
 }

@@ -2,6 +2,8 @@ package commands
 
 import (
 	"context"
+	"net/url"
+	"strings"
 	"time"
 
 	"ledgerline/domain"
@@ -10,14 +12,20 @@ import (
 // IssueSoftphoneCode makes a code that lets a user sign in once. One issued before is dead.
 type IssueSoftphoneCode struct {
 	ID domain.SoftphoneID `json:"id" validate:"required,id"`
+	// Editable makes the QR code ask for the editable version of what the vendor's portal keeps.
+	Editable bool `json:"editable"`
 }
 
 // SoftphoneCode is what the issuer is told, once.
 type SoftphoneCode struct {
-	CloudID    domain.CloudID `json:"cloud_id"`
-	Username   string         `json:"username"`
-	Code       string         `json:"code"`
-	ValidUntil time.Time      `json:"valid_until"`
+	CloudID    string    `json:"cloud_id"` // as the vendor's portal writes it
+	Username   string    `json:"username"`
+	Code       string    `json:"code"`
+	ValidUntil time.Time `json:"valid_until"`
+	// QRText is what a QR code has to say for the app to sign in; Link does the same for the vendor's retail apps, which are
+	// opened by a link, and is empty where those are not let in (Service.SoftphoneLinks).
+	QRText string `json:"qr_text"`
+	Link   string `json:"link,omitempty"`
 }
 
 // IssueSoftphoneCode draws the digits. Errors: ErrInvalid, domain.ErrSoftphoneUnknown, domain.ErrSoftphoneRemoved.
@@ -34,14 +42,30 @@ func (s *Service) IssueSoftphoneCode(ctx context.Context, in IssueSoftphoneCode)
 		return SoftphoneCode{}, Outcome{}, err
 	}
 	issued := SoftphoneCode{Code: digits, ValidUntil: s.now().Add(domain.SoftphoneCodeTTL)}
-	var name domain.Personal
+	var softphone domain.Softphone
 	out, err := decide(ctx, s, in.ID.Stream(), func(p domain.Softphone) ([]domain.Event, error) {
-		name, issued.CloudID = p.Username, p.CloudID
+		softphone = p
 		return p.IssueCode(hash, issued.ValidUntil)
 	})
 	if err != nil {
 		return SoftphoneCode{}, out, err
 	}
-	issued.Username, err = s.Open(ctx, name.Sealed)
-	return issued, out, err
+	if issued.Username, err = s.Open(ctx, softphone.Username.Sealed); err != nil {
+		return SoftphoneCode{}, out, err
+	}
+	cloud, _, err := load[domain.Cloud](ctx, s.Log, softphone.CloudID.Stream())
+	if err != nil {
+		return SoftphoneCode{}, out, err
+	}
+	issued.CloudID = cloud.Spelled()
+	typed := domain.SoftphoneSignIn{CloudID: issued.CloudID, Editable: in.Editable, Username: issued.Username, Password: digits}
+	issued.QRText = typed.Text()
+	if s.SoftphoneLinks {
+		issued.Link = strings.TrimSuffix(s.PublicURL, "/") + SoftphoneLinkPath + "?" +
+			url.Values{"cloud_id": {typed.CloudID}, "cloud_username": {typed.Username}, "cloud_password": {digits}}.Encode()
+	}
+	return issued, out, nil
 }
+
+// SoftphoneLinkPath is where links for the vendor's retail apps lead.
+const SoftphoneLinkPath = "/softphone/v1/link"

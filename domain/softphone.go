@@ -334,6 +334,8 @@ func (p Softphone) Owner() TenantID { return p.TenantID }
 type CloudIDDefined struct {
 	CloudID  CloudID  `json:"cloud_id"`
 	TenantID TenantID `json:"tenant_id"`
+	// Spelling is how the vendor's portal writes the cloud ID, for what goes there or to an app that asks there; absent: as CloudID.
+	Spelling string `json:"spelling,omitempty"`
 	CloudIDSpec
 }
 
@@ -389,6 +391,9 @@ var (
 	ErrCloudIDForeign = errors.New("cloud ID belongs to another tenant")
 )
 
+// Spelled is the cloud ID as the vendor's portal writes it.
+func (c Cloud) Spelled() string { return cmp.Or(c.Spelling, string(c.CloudID)) }
+
 // Of is nil when the cloud ID is in use by tenant.
 func (c Cloud) Of(tenant TenantID) error {
 	switch {
@@ -400,12 +405,15 @@ func (c Cloud) Of(tenant TenantID) error {
 	return nil
 }
 
-// Define takes the cloud ID for a tenant.
-func (c Cloud) Define(id CloudID, tenant TenantID, spec CloudIDSpec) ([]Event, error) {
+// Define takes the cloud ID, spelled so on the portal, for a tenant.
+func (c Cloud) Define(spelling string, id CloudID, tenant TenantID, spec CloudIDSpec) ([]Event, error) {
 	if c.Exists {
 		return nil, ErrCloudIDExists
 	}
-	return []Event{CloudIDDefined{id, tenant, spec}}, nil
+	if spelling == string(id) {
+		spelling = ""
+	}
+	return []Event{CloudIDDefined{id, tenant, spelling, spec}}, nil
 }
 
 // Amend changes what apps are told; an unchanged description is no news.

@@ -11,19 +11,20 @@ import (
 type Cloud struct {
 	ID       domain.CloudID
 	TenantID domain.TenantID
+	Spelling string // as the vendor's portal writes it
 	domain.CloudIDSpec
 	State string // live, removed
 	Head
 }
 
-var clouds = newNoun("cloudid", "clouds", 1, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT"},
+var clouds = newNoun("cloudid", "clouds", 2, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT"},
 	func(_ string, d *Doc[domain.Cloud]) []any {
 		return []any{flag(d.State.Exists), flag(d.State.CloudID != ""), orNull(d.State.TenantID)}
 	},
 	"CREATE INDEX clouds_tenant ON clouds (tenant_id, key)")
 
 func cloudRow(key string, d *Doc[domain.Cloud]) Cloud {
-	c := Cloud{ID: domain.CloudID(key), TenantID: d.State.TenantID, CloudIDSpec: d.State.CloudIDSpec, State: StateLive, Head: d.Head}
+	c := Cloud{ID: domain.CloudID(key), TenantID: d.State.TenantID, Spelling: d.State.Spelled(), CloudIDSpec: d.State.CloudIDSpec, State: StateLive, Head: d.Head}
 	if !d.State.Exists {
 		c.State = StateRemoved
 	}

@@ -40,7 +40,9 @@ type Options struct {
 	Seen   func(ctx context.Context, id domain.DeviceID, mac domain.MAC) ([]commands.Sighting, error)
 	SeenAt func(ctx context.Context, ip string) ([]commands.Sighting, error)
 	// Verify recomputes the chain of the whole log; nil where the store has none.
-	Verify  func(ctx context.Context) (Verified, error)
+	Verify func(ctx context.Context) (Verified, error)
+	// QR draws a text as SVG; nil where nothing is drawn.
+	QR      func(text string) (svg string, err error)
 	Version string
 	Now     func() time.Time      // nil means time.Now
 	Metrics prometheus.Registerer // may be nil

@@ -14,6 +14,7 @@ import (
 type cloud struct {
 	ID         domain.CloudID           `json:"id"`
 	TenantID   domain.TenantID          `json:"tenant_id"`
+	Spelling   string                   `json:"spelling" doc:"as the vendor's portal writes it"`
 	Document   domain.SoftphoneDocument `json:"document"`
 	FailClosed bool                     `json:"fail_closed"`
 	State      string                   `json:"state"`
@@ -22,7 +23,7 @@ type cloud struct {
 
 func (a *api) cloud(ctx context.Context, row projections.Cloud) (cloud, error) {
 	d, err := a.Service.SoftphoneDocument(ctx, row.SoftphoneLayer)
-	return cloud{row.ID, row.TenantID, d, row.FailClosed, row.State, row.Head}, err
+	return cloud{row.ID, row.TenantID, row.Spelling, d, row.FailClosed, row.State, row.Head}, err
 }
 
 // softphone is a user's Cloud Softphone in the API's words.
@@ -63,6 +64,12 @@ func (a *api) softphone(ctx context.Context, row projections.Softphone) (softpho
 		p.Apps = append(p.Apps, softphoneApp{i.InstallID, i.Via, i.At, i.Out})
 	}
 	return p, err
+}
+
+// softphoneCode is a code and its picture.
+type softphoneCode struct {
+	commands.SoftphoneCode
+	QR string `json:"qr_svg,omitempty" doc:"qr_text as a picture"`
 }
 
 // checked is the answer to a change of a document: what is not forbidden and may still be a mistake.
@@ -126,9 +133,19 @@ func (a *api) softphones() {
 	}) (commands.Outcome, error) {
 		return s.SetSoftphonePassword(ctx, commands.SetSoftphonePassword{ID: id, Password: b.Password})
 	})
-	alters(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, _ nothing) (commands.Outcome, commands.SoftphoneCode, error) {
-		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id})
-		return out, code, err
+	alters(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
+		Editable bool `json:"editable,omitempty" doc:"the QR code asks for the editable version of the portal's configuration"`
+		Picture  bool `json:"picture,omitempty" doc:"draw the QR code as well"`
+	}) (commands.Outcome, softphoneCode, error) {
+		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id, Editable: b.Editable})
+		if err != nil {
+			return out, softphoneCode{}, err
+		}
+		answer := softphoneCode{SoftphoneCode: code}
+		if b.Picture && a.QR != nil {
+			answer.QR, err = a.QR(code.QRText)
+		}
+		return out, answer, err
 	})
 	amends(a, op{"POST", "/softphones/{id}/sign-out", "sign-out-softphone", "Sign one app of the user out, or all", supporters, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
 		App string `json:"app,omitempty" doc:"id of the app; all when absent"`

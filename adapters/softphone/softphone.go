@@ -47,6 +47,8 @@ type Client struct {
 type Options struct {
 	Provisioner Provisioner
 	Client      func(ctx context.Context) Client
+	// Links is the URL of the phone plane where retail apps are let in by a link; empty where they are not.
+	Links string
 	// RefuseAfter is the least time a refused sign-in takes; 0 means 500 ms, negative none.
 	RefuseAfter time.Duration
 }
@@ -83,6 +85,13 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := strings.CutPrefix(path, known+"/"); ok && commands.IsSoftphoneToken(rest) && !strings.Contains(rest, "/") {
 			path, token = known, rest
 		}
+	}
+	if path == commands.SoftphoneLinkPath && h.Links != "" && r.Method == http.MethodGet {
+		if r.URL.Query().Get("fmt") != "xml" {
+			h.linkPage(w, r)
+			return
+		}
+		path = account
 	}
 	if path != account && path != global {
 		fail(w, r, http.StatusNotFound, "There is nothing here.")

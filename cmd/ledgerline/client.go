@@ -117,6 +117,18 @@ func (a *app) call(ctx context.Context, method, path string, query url.Values, b
 	return answer{resp.StatusCode, resp.Header, b}, nil
 }
 
+// ask is call for an answer whose members are needed: it fills v.
+func (a *app) ask(ctx context.Context, method, path string, body, v any) error {
+	ans, err := a.call(ctx, method, path, nil, body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(ans.body, v); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	return nil
+}
+
 // open is call for an answer that is read as it comes.
 func (a *app) open(ctx context.Context, method, path string, query url.Values, body any, headers ...string) (*http.Response, error) {
 	var payload io.Reader

@@ -53,6 +53,7 @@ type Config struct {
 	AMICredentials   string        `key:"ami-credentials-file" usage:"file with user:password for ami"`
 	FastAGI          string        `key:"fastagi" usage:"listener for the dial plans of Asterisk and FreeSWITCH (dialled codes)"`
 	FastAGINetworks  []string      `key:"fastagi-networks" default:"127.0.0.0/8,::1/128" usage:"networks of the switches that may ask fastagi"`
+	SoftphoneLinks   bool          `key:"softphone-links" default:"false" usage:"let retail apps (Groundwire, Acrobits Softphone) sign in by a link that is tapped"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`

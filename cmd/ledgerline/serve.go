@@ -230,7 +230,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 		return nil, err
 	}
 	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Parked: e.reactor, Seen: e.seen, SeenAt: e.seenAt,
-		Verify: e.verify(), Version: version, Metrics: e.metrics})
+		Verify: e.verify(), QR: svg, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +281,11 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 
 // softphones answers apps of Cloud Softphone on the phone plane.
 func (e *engine) softphones() http.Handler {
-	return softphone.New(softphone.Options{Provisioner: e.service, Client: func(ctx context.Context) softphone.Client {
+	links := ""
+	if e.cfg.SoftphoneLinks {
+		links = e.cfg.publicURL()
+	}
+	return softphone.New(softphone.Options{Provisioner: e.service, Links: links, Client: func(ctx context.Context) softphone.Client {
 		c := phonehttp.ClientOf(ctx)
 		return softphone.Client{IP: c.IP.String(), Private: c.Secure || c.Trusted}
 	}})

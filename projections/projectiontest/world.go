@@ -151,7 +151,7 @@ func (w *World) stepSoftphone(t *Tenant) {
 		events, _ := c.Amend(spec)
 		switch {
 		case !c.Exists:
-			events, _ = c.Define(id, t.ID, spec)
+			events, _ = c.Define("Acme.Rapid", id, t.ID, spec)
 		case w.Choose(4) == 0:
 			events, _ = c.Remove()
 		}
