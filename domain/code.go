@@ -20,6 +20,26 @@ type CodeIssued struct {
 	ValidUntil time.Time  `json:"valid_until"`
 	// MAC, when set, is the only phone that may redeem the code.
 	MAC MAC `json:"mac,omitempty"`
+	// Registry is the URL of the registry elsewhere that drew the digits; empty for our own.
+	Registry string `json:"registry,omitempty"`
+}
+
+// CodeRegistered: these digits were drawn here for a Devices server elsewhere, and a phone that shows them is led to
+// DevicesURL. Of the digits nothing is kept but the keyed hash in the stream's name.
+type CodeRegistered struct {
+	CodeID     CodeID    `json:"code_id"`
+	ServerID   ServerID  `json:"server_id"`
+	DevicesURL string    `json:"devices_url"`
+	Epoch      Subject   `json:"epoch"`
+	IssuedAt   time.Time `json:"issued_at"`
+	ValidUntil time.Time `json:"valid_until"`
+}
+
+// CodeBound: the registry told the phone MAC where its code leads; from then on it is of use to no other (D18).
+type CodeBound struct {
+	CodeID  CodeID    `json:"code_id"`
+	MAC     MAC       `json:"mac"`
+	BoundAt time.Time `json:"bound_at"`
 }
 
 // CodeRedeemed: the phone MAC has used the code, and thereby used it up.
@@ -40,7 +60,7 @@ type CodeRevoked struct {
 }
 
 // CodeExpired: the code's time ran out unused. Recorded some time after ValidUntil; the code was dead
-// from ValidUntil on.
+// from ValidUntil on, but for a phone it had been bound to (BindGrace).
 type CodeExpired struct {
 	CodeID CodeID `json:"code_id"`
 }
@@ -65,8 +85,10 @@ func (CodeRevoked) EventType() string          { return "code.revoked" }
 func (CodeExpired) EventType() string          { return "code.expired" }
 func (CodeAssignmentFailed) EventType() string { return "code.assignment_failed" }
 func (CodeDenied) EventType() string           { return "code.denied" }
+func (CodeRegistered) EventType() string       { return "code.registered" }
+func (CodeBound) EventType() string            { return "code.bound" }
 
-var codeEvents = []entry{of[CodeIssued](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied]()}
+var codeEvents = []entry{of[CodeIssued](), of[CodeRegistered](), of[CodeBound](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied]()}
 
 // Purposes of a code and how long each lives unless configured otherwise.
 var CodeTTL = map[string]time.Duration{
@@ -80,6 +102,9 @@ const MaxCodeTTL = 7 * 24 * time.Hour
 
 // RepeatWindow is how long the phone that redeemed a code may present it again and be told yes (D17).
 const RepeatWindow = 15 * time.Minute
+
+// BindGrace is how much longer than its validity a code lives for the phone it was bound to in time (D18).
+const BindGrace = 10 * time.Minute
 
 // CodeRef finds a code: its id and its stream.
 type CodeRef struct {
@@ -112,6 +137,12 @@ type Code struct {
 	Revoked    bool
 	Expired    bool
 	Failed     string // why the assignment failed, if it did
+	// Bound is the phone that was told where the code leads. Server and DevicesURL are set for a code that was
+	// registered for a Devices server elsewhere, which alone redeems it.
+	Bound      MAC
+	BoundAt    time.Time
+	Server     ServerID
+	DevicesURL string
 }
 
 // Apply returns the code after e.
@@ -119,6 +150,11 @@ func (c Code) Apply(e Event) Code {
 	switch e := e.(type) {
 	case CodeIssued:
 		c.CodeIssued, c.Exists = e, true
+	case CodeRegistered:
+		c.CodeIssued = CodeIssued{CodeID: e.CodeID, TenantID: Master, Purpose: Registered, Epoch: e.Epoch, IssuedAt: e.IssuedAt, ValidUntil: e.ValidUntil}
+		c.Server, c.DevicesURL, c.Exists = e.ServerID, e.DevicesURL, true
+	case CodeBound:
+		c.Bound, c.BoundAt = e.MAC, e.BoundAt
 	case CodeRedeemed:
 		c.RedeemedBy, c.RedeemedAt, c.DeviceID = e.MAC, e.RedeemedAt, e.DeviceID
 	case CodeRevoked:
@@ -150,6 +186,52 @@ func (c Code) Issue(issued CodeIssued) ([]Event, error) {
 	return []Event{issued}, nil
 }
 
+// Registered is the purpose of codes of Devices servers elsewhere.
+const Registered = "registered"
+
+// Register records the code of a Devices server elsewhere; its stream must be new.
+func (c Code) Register(r CodeRegistered) ([]Event, error) {
+	if c.Exists {
+		return nil, ErrCodeExists
+	}
+	return []Event{r}, nil
+}
+
+// Deadline is when the code is of no use to anybody any more: ValidUntil, or BindGrace later when a phone was bound to
+// it, or when only the registry elsewhere knows whether one was.
+func (c Code) Deadline() time.Time {
+	if c.Bound != "" || c.Registry != "" {
+		return c.ValidUntil.Add(BindGrace)
+	}
+	return c.ValidUntil
+}
+
+// Honoured tells whether the code was bound to the phone by in time, and the time after its expiry that this gives it
+// is not over at now.
+func (c Code) Honoured(by MAC, now time.Time) bool {
+	return by != "" && c.Bound == by && c.BoundAt.Before(c.ValidUntil) && !c.Revoked && !c.Expired && now.Before(c.ValidUntil.Add(BindGrace))
+}
+
+// Bind ties the code to the phone by, which is told where it leads. The same phone may ask again, also when it has
+// redeemed the code: no event, no error.
+func (c Code) Bind(by MAC, now time.Time) ([]Event, error) {
+	if c.Exists && c.Honoured(by, now) && (c.RedeemedBy == "" || c.RedeemedBy == by) {
+		return nil, nil
+	}
+	if err := c.Dead(now); err != nil {
+		return nil, err
+	}
+	if !c.opens(by) {
+		return nil, ErrCodeBound
+	}
+	return []Event{CodeBound{CodeID: c.CodeID, MAC: by, BoundAt: now}}, nil
+}
+
+// opens tells whether the code is not kept for another phone than by.
+func (c Code) opens(by MAC) bool {
+	return (c.MAC == "" || c.MAC == by) && (c.Bound == "" || c.Bound == by)
+}
+
 // Dead is nil while the code can be redeemed at now; it dies at exactly ValidUntil.
 func (c Code) Dead(now time.Time) error {
 	switch {
@@ -170,10 +252,13 @@ func (c Code) Redeem(by MAC, device DeviceID, now time.Time) ([]Event, error) {
 	if c.Exists && c.RedeemedBy == by && by != "" && now.Before(c.RedeemedAt.Add(RepeatWindow)) {
 		return nil, nil
 	}
-	if err := c.Dead(now); err != nil {
+	if err := c.Dead(now); err != nil && !(errors.Is(err, ErrCodeExpired) && c.Honoured(by, now)) {
 		return nil, err
 	}
-	if c.MAC != "" && c.MAC != by {
+	if c.Server != "" {
+		return nil, ErrCodeUnknown // its own Devices server redeems it
+	}
+	if !c.opens(by) {
 		return nil, ErrCodeBound
 	}
 	return []Event{CodeRedeemed{MAC: by, DeviceID: device, RedeemedAt: now, CodeID: c.CodeID,
@@ -193,7 +278,7 @@ func (c Code) Revoke(now time.Time) ([]Event, error) {
 
 // Expire records that the time ran out; no news before that, or when the code is dead otherwise.
 func (c Code) Expire(now time.Time) []Event {
-	if c.Expired || !errors.Is(c.Dead(now), ErrCodeExpired) {
+	if c.Expired || now.Before(c.Deadline()) || !errors.Is(c.Dead(now), ErrCodeExpired) {
 		return nil
 	}
 	return []Event{CodeExpired{CodeID: c.CodeID}}

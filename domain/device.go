@@ -52,8 +52,10 @@ type DeviceAssigned struct {
 	CategoryID CategoryID `json:"category_id,omitempty"`
 	UserID     UserID     `json:"user_id,omitempty"`
 	CodeID     CodeID     `json:"code_id,omitempty"`
-	Secret     Secret     `json:"secret,omitzero"`
-	SecretHash string     `json:"secret_hash,omitempty"`
+	// TokenID is the token of automatic provisioning that admitted it.
+	TokenID    TokenID `json:"token_id,omitempty"`
+	Secret     Secret  `json:"secret,omitzero"`
+	SecretHash string  `json:"secret_hash,omitempty"`
 	// Replaces is the broken device this one took over from.
 	Replaces DeviceID `json:"replaces,omitempty"`
 }

@@ -125,12 +125,13 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Checkpoint{}.Apply(e), domain.Checkpoint{}) ||
 			!reflect.DeepEqual(domain.Bound{}.Apply(e), domain.Bound{}) || !reflect.DeepEqual(domain.Parameters{}.Apply(e), domain.Parameters{}) ||
 			!reflect.DeepEqual(signedIn.Apply(e), signedIn) || !reflect.DeepEqual(domain.Cloud{Exists: true}.Apply(e), domain.Cloud{Exists: true}) ||
+			!reflect.DeepEqual(domain.RegistryServer{}.Apply(e), domain.RegistryServer{}) || !reflect.DeepEqual(domain.Token{}.Apply(e), domain.Token{}) || !reflect.DeepEqual(domain.UpdateState{}.Apply(e), domain.UpdateState{}) ||
 			!reflect.DeepEqual(domain.Gateway{}.Apply(e), domain.Gateway{}) || !reflect.DeepEqual(busyGateway.Apply(e), busyGateway) ||
 			!reflect.DeepEqual(domain.SIPUser{}.Apply(e), domain.SIPUser{}) || !reflect.DeepEqual(busySIPUser.Apply(e), busySIPUser) ||
 			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
-	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true}
+	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true}
 	for wire, data := range samples(t) {
 		e, err := domain.Decode(wire, data)
 		if err != nil {

@@ -26,6 +26,9 @@ type (
 	// lower case.
 	SoftphoneID string
 	CloudID     string
+	// ServerID names a Devices server that a registry draws codes for; TokenID a token of automatic provisioning.
+	ServerID string
+	TokenID  string
 )
 
 // Master is the tenant where unknown devices land. It always exists.
