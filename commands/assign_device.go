@@ -13,6 +13,7 @@ type AssignDevice struct {
 	CategoryID domain.CategoryID `json:"category_id" validate:"omitempty,id"`
 	UserID     domain.UserID     `json:"user_id" validate:"omitempty,id"`
 	CodeID     domain.CodeID     `json:"-"`
+	TokenID    domain.TokenID    `json:"-"`
 }
 
 // AssignDevice errors: ErrInvalid, domain.ErrDeviceUnknown, domain.ErrDeviceOfOtherTenant, those of

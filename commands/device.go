@@ -110,7 +110,7 @@ func (s *Service) assign(ctx context.Context, d domain.Device, in AssignDevice) 
 	if err := s.assignable(ctx, d, in); err != nil {
 		return nil, err
 	}
-	to := domain.DeviceAssigned{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID, CodeID: in.CodeID}
+	to := domain.DeviceAssigned{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID, CodeID: in.CodeID, TokenID: in.TokenID}
 	if !d.Assigned() {
 		var err error
 		if to.Secret, to.SecretHash, err = s.deviceSecret(ctx, d.ID); err != nil {

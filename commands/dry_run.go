@@ -49,6 +49,10 @@ func (s *Service) DryRun(ctx context.Context, do func(context.Context, *Service)
 	log := &overlayLog{base: s.Log, head: head, added: make(map[domain.StreamID][]domain.Recorded)}
 	over := &Service{Log: log, Blobs: noBlobs{}, Renderer: s.Renderer, Recognizer: s.Recognizer, Candidates: s.Candidates, Shelf: s.Shelf, Notifier: noNotifier{},
 		Now: s.Now, Rand: s.Rand, PublicURL: s.PublicURL, Base: s.Base, CodeTTL: s.CodeTTL, CodeLength: s.CodeLength, DiscoveryCap: s.DiscoveryCap}
+	over.DevicesURL = s.DevicesURL
+	if s.Registry != nil {
+		over.Registry = plannedRegistry{s.Registry, over}
+	}
 	over.Vault = &overlayVault{Vault: s.Vault, log: log, own: make(map[domain.Subject]*passingKey)}
 	var events []domain.Recorded
 	err = do(noting(ctx, func(r []domain.Recorded) { events = append(events, r...) }), over)

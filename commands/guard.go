@@ -227,6 +227,10 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 			_, err = decide(ctx, s, k.stream, func(domain.Softphone) ([]domain.Event, error) {
 				return []domain.Event{domain.SoftphoneDenied{Hour: k.hour, Count: n}}, nil
 			})
+		case "token":
+			_, err = decide(ctx, s, k.stream, func(domain.Token) ([]domain.Event, error) {
+				return []domain.Event{domain.TokenDenied{Hour: k.hour, Count: n}}, nil
+			})
 		case "apikey":
 			_, err = decide(ctx, s, k.stream, func(a domain.APIKey) ([]domain.Event, error) {
 				return []domain.Event{domain.APIKeyDenied{Hour: k.hour, Count: n}}, nil

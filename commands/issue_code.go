@@ -2,8 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"ledgerline/domain"
@@ -26,7 +24,7 @@ type IssuedCode struct {
 	ValidUntil time.Time     `json:"valid_until"`
 }
 
-// IssueCode draws the digits. Errors: ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
+// IssueCode draws the digits, or has the registry elsewhere draw them. Errors: ErrNoDevicesURL, ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
 // domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant.
 func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outcome, error) {
 	if err := check(in); err != nil {
@@ -52,27 +50,16 @@ func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outc
 	now := s.now()
 	issued := domain.CodeIssued{CodeID: domain.CodeID(newID()), TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID,
 		Purpose: in.Purpose, Epoch: domain.Epoch(now), IssuedAt: now, ValidUntil: now.Add(s.ttl(in.Purpose)), MAC: in.MAC}
-	for range attempts {
-		digits, err := drawDigits(s.random(), s.codeLength())
-		if err != nil {
-			return IssuedCode{}, Outcome{}, err
-		}
-		if _, found, err := s.findCode(ctx, digits); err != nil || found {
-			if err != nil {
-				return IssuedCode{}, Outcome{}, err
-			}
-			continue // alive in an older epoch: draw again
-		}
-		stream, err := s.codeStream(ctx, issued.Epoch, digits)
-		if err != nil {
-			return IssuedCode{}, Outcome{}, err
-		}
-		issued.Digits = domain.NewSecret(issued.Epoch, digits, "")
-		out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) { return c.Issue(issued) })
-		if errors.Is(err, domain.ErrCodeExists) {
-			continue
-		}
-		return IssuedCode{issued.CodeID, digits, issued.ValidUntil}, out, err
+	if s.Registry != nil {
+		issued.Registry = s.Registry.URL()
 	}
-	return IssuedCode{}, Outcome{}, fmt.Errorf("draw a code: %w", ErrBusy)
+	draw := func(try int) (string, error) { return s.drawCode(ctx, &issued, try) }
+	digits, out, err := s.placeCode(ctx, issued.Epoch, draw, func(c domain.Code, digits string) ([]domain.Event, error) {
+		issued.Digits = domain.NewSecret(issued.Epoch, digits, "")
+		return c.Issue(issued)
+	})
+	if err != nil {
+		return IssuedCode{}, out, err
+	}
+	return IssuedCode{issued.CodeID, digits, issued.ValidUntil}, out, nil
 }

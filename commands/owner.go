@@ -18,6 +18,8 @@ var owners = map[string]func(context.Context, *Service, domain.StreamID) (domain
 	"softphone": owner[domain.Softphone],
 	"cloudid":   owner[domain.Cloud],
 	"code":      owner[domain.Code],
+	"token":     owner[domain.Token],
+	"registry":  owner[domain.RegistryServer],
 	"device": func(ctx context.Context, s *Service, stream domain.StreamID) (domain.TenantID, error) {
 		d, _, err := s.CurrentDevice(ctx, domain.DeviceID(stream.ID()))
 		return d.Owner(), err

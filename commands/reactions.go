@@ -49,6 +49,15 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name:   "release-registry-code",
+		On:     []string{"code.revoked"},
+		Key:    func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Shared: true,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.ReleaseAtRegistry(ctx, r.Stream)
+		},
+	},
+	{
 		Name: "associate-user-lines",
 		On:   []string{"device.assigned"},
 		Key:  ofDevice,

@@ -59,6 +59,14 @@ var reactions = []reaction{
 		n := k.count("code-", "code.assignment_failed")
 		return want(n == 1 && k.device(domain.DeviceID(phone)).TenantID == "globex", "%d failures are on record", n)
 	}},
+	{"release-registry-code", "a code of a registry elsewhere was revoked", func(k *kit) {
+		k.Kit.Service.DevicesURL, k.Kit.Service.Registry = devicesURL, &commandstest.Registry{Faults: k.Faults, Now: k.Clock.Now}
+		_, err := k.RevokeCode(k.ctx, commands.RevokeCode{ID: k.issue("rollout").ID})
+		k.ok(err)
+	}, "code.revoked", func(k *kit) error {
+		leads := k.Kit.Service.Registry.(*commandstest.Registry).Leads()
+		return want(len(leads) == 0, "it still leads to %v", leads)
+	}},
 	{"associate-user-lines", "the user has lines", func(k *kit) {
 		k.line("l1", "acme", "anna")
 		k.line("l2", "acme", "anna")

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"ledgerline/domain"
@@ -62,6 +61,13 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 		if len(caller.Tenants) > 0 && !slices.Contains(caller.Tenants, c.TenantID) {
 			return nil, domain.ErrCodeUnknown
 		}
+		bound, err := s.boundElsewhere(ctx, c, digits, mac)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range bound {
+			c = c.Apply(e)
+		}
 		if c.RedeemedBy == mac {
 			device = c.DeviceID
 			return c.Redeem(mac, device, s.now())
@@ -80,11 +86,11 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 			return nil, err
 		}
 		device = d.ID
-		return c.Redeem(mac, device, s.now())
+		events, err := c.Redeem(mac, device, s.now())
+		return append(bound, events...), err
 	})
 	switch {
-	case errors.Is(err, domain.ErrCodeExpired), errors.Is(err, domain.ErrCodeRedeemed), errors.Is(err, domain.ErrCodeRevoked),
-		errors.Is(err, domain.ErrCodeBound), errors.Is(err, domain.ErrCodeUnknown):
+	case deadCode(err):
 		return Redeemed{}, Outcome{}, s.wrongCode(caller, mac, stream)
 	case err != nil:
 		return Redeemed{}, Outcome{}, err

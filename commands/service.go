@@ -45,6 +45,8 @@ type Service struct {
 	Whereabouts Whereabouts
 	Notifier    Notifier
 	Packages    Packages // may be nil where no package is installed or removed
+	// Registry draws the digits of codes where a registry elsewhere leads phones here; nil: they are drawn here.
+	Registry Registry
 
 	// Now is the clock; nil means time.Now. Rand is the source of codes and secrets; nil means crypto/rand.
 	Now  func() time.Time
@@ -54,6 +56,9 @@ type Service struct {
 	// settings below the base layer (D-order: base < tenant < category < parents < device).
 	PublicURL string
 	Base      domain.Settings
+	// DevicesURL is the websocket address phones of a tenant are led to, "{domain}" standing for its domain name:
+	// "wss://apps.example.com/{domain}/devices/sysclients". Empty: they are led nowhere.
+	DevicesURL string
 	// CodeTTL overrides domain.CodeTTL per purpose. CodeLength is 12 (zero) or 16.
 	CodeTTL    map[string]time.Duration
 	CodeLength int

@@ -79,6 +79,11 @@ type CodeDenied struct {
 	Count  int       `json:"count"`
 }
 
+// CodeReleased: the registry elsewhere that drew the digits of a revoked code leads nobody with them any more.
+type CodeReleased struct {
+	CodeID CodeID `json:"code_id"`
+}
+
 func (CodeIssued) EventType() string           { return "code.issued" }
 func (CodeRedeemed) EventType() string         { return "code.redeemed" }
 func (CodeRevoked) EventType() string          { return "code.revoked" }
@@ -87,8 +92,9 @@ func (CodeAssignmentFailed) EventType() string { return "code.assignment_failed"
 func (CodeDenied) EventType() string           { return "code.denied" }
 func (CodeRegistered) EventType() string       { return "code.registered" }
 func (CodeBound) EventType() string            { return "code.bound" }
+func (CodeReleased) EventType() string         { return "code.released" }
 
-var codeEvents = []entry{of[CodeIssued](), of[CodeRegistered](), of[CodeBound](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied]()}
+var codeEvents = []entry{of[CodeIssued](), of[CodeRegistered](), of[CodeBound](), of[CodeReleased](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied]()}
 
 // Purposes of a code and how long each lives unless configured otherwise.
 var CodeTTL = map[string]time.Duration{
@@ -143,6 +149,8 @@ type Code struct {
 	BoundAt    time.Time
 	Server     ServerID
 	DevicesURL string
+	// Released tells that the registry elsewhere knows of the revocation.
+	Released bool
 }
 
 // Apply returns the code after e.
@@ -155,6 +163,8 @@ func (c Code) Apply(e Event) Code {
 		c.Server, c.DevicesURL, c.Exists = e.ServerID, e.DevicesURL, true
 	case CodeBound:
 		c.Bound, c.BoundAt = e.MAC, e.BoundAt
+	case CodeReleased:
+		c.Released = true
 	case CodeRedeemed:
 		c.RedeemedBy, c.RedeemedAt, c.DeviceID = e.MAC, e.RedeemedAt, e.DeviceID
 	case CodeRevoked:

@@ -129,3 +129,13 @@ func ConfigAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Con
 	}
 	return Config{}, false, nil
 }
+
+// RegistryServerAt is a Devices server of the registry as it stood at a position.
+func RegistryServerAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (RegistryServer, bool, error) {
+	return rowAt(registryServers, registryServerRow, func(s domain.RegistryServer) bool { return s.Exists }, events, at)
+}
+
+// TokenAt is a token of automatic provisioning as it stood at a position.
+func TokenAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Token, bool, error) {
+	return rowAt(tokens, tokenRow, func(s domain.Token) bool { return s.Exists }, events, at)
+}

@@ -106,7 +106,7 @@ func (c Candidates) LayersOfRole(ctx context.Context, at domain.Position, role s
 
 // DueCodes lists up to limit live codes whose validity ends at or before now, the oldest first.
 func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) (due []domain.CodeRef, err error) {
-	const sql = "SELECT code_id, key FROM codes WHERE state = 'live' AND valid_until <= ? ORDER BY valid_until, key LIMIT ?"
+	const sql = "SELECT code_id, key FROM codes WHERE state = 'live' AND deadline <= ? ORDER BY deadline, key LIMIT ?"
 	err = c.query(ctx, at, sql, []any{now.UnixMicro(), limit}, func(r Row) error {
 		due = append(due, domain.CodeRef{ID: domain.CodeID(r.Text(0)), Stream: domain.CodeStream(r.Text(1))})
 		return nil

@@ -17,10 +17,13 @@ type Code struct {
 	Purpose    string            `json:"purpose"`
 	// State is live, redeemed, revoked, expired or failed as recorded; a live code past ValidUntil is dead
 	// although its expiry is not recorded yet (StateAt).
-	State      string          `json:"state"`
-	IssuedAt   time.Time       `json:"issued_at"`
-	ValidUntil time.Time       `json:"valid_until"`
-	MAC        domain.MAC      `json:"mac,omitempty"` // the only phone that may redeem it
+	State      string     `json:"state"`
+	IssuedAt   time.Time  `json:"issued_at"`
+	ValidUntil time.Time  `json:"valid_until"`
+	MAC        domain.MAC `json:"mac,omitempty"` // the only phone that may redeem it
+	// BoundTo is the phone a registry led to Devices with it: of use to no other. ServerID is the Devices server it is of.
+	BoundTo    domain.MAC      `json:"bound_to,omitempty"`
+	ServerID   domain.ServerID `json:"server_id,omitempty"`
 	RedeemedBy domain.MAC      `json:"redeemed_by,omitempty"`
 	RedeemedAt time.Time       `json:"redeemed_at,omitzero"`
 	DeviceID   domain.DeviceID `json:"device_id,omitempty"`
@@ -62,20 +65,20 @@ func codeState(c domain.Code) string {
 	return CodeLive
 }
 
-var codes = newNoun("code", "codes", 1, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "valid_until INTEGER"},
+var codes = newNoun("code", "codes", 2, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "deadline INTEGER"},
 	func(_ string, d *Doc[domain.Code]) []any {
-		return []any{orNull(d.State.CodeID), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), orNull(d.State.Purpose), codeState(d.State), orNull(d.State.Epoch), micros(d.State.ValidUntil)}
+		return []any{orNull(d.State.CodeID), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), orNull(d.State.Purpose), codeState(d.State), orNull(d.State.Epoch), micros(d.State.Deadline())}
 	},
 	"CREATE INDEX codes_id ON codes (code_id) WHERE code_id IS NOT NULL",
 	"CREATE INDEX codes_tenant ON codes (tenant_id, code_id)",
 	"CREATE INDEX codes_user ON codes (user_id) WHERE user_id IS NOT NULL",
-	"CREATE INDEX codes_due ON codes (valid_until) WHERE state = 'live'",
+	"CREATE INDEX codes_due ON codes (deadline) WHERE state = 'live'",
 	"CREATE INDEX codes_epoch ON codes (epoch) WHERE state = 'live'")
 
 func codeRow(key string, d *Doc[domain.Code]) Code {
 	s := d.State
 	return Code{ID: s.CodeID, Stream: domain.CodeStream(key), TenantID: s.TenantID, CategoryID: s.CategoryID, UserID: s.UserID, Purpose: s.Purpose,
-		State: codeState(s), IssuedAt: s.IssuedAt, ValidUntil: s.ValidUntil, MAC: s.MAC, RedeemedBy: s.RedeemedBy, RedeemedAt: s.RedeemedAt,
+		State: codeState(s), IssuedAt: s.IssuedAt, ValidUntil: s.ValidUntil, MAC: s.MAC, BoundTo: s.Bound, ServerID: s.Server, RedeemedBy: s.RedeemedBy, RedeemedAt: s.RedeemedAt,
 		DeviceID: s.DeviceID, Failure: s.Failed, Epoch: s.Epoch, Digits: s.Digits, Head: d.Head}
 }
 

@@ -249,6 +249,7 @@ func (k *Kit) Restart() {
 	old := k.Service
 	k.Service = k.restarted()
 	k.Service.Rand, k.Service.PublicURL, k.Service.Base, k.Service.CodeTTL = old.Rand, old.PublicURL, old.Base, old.CodeTTL
+	k.Service.Registry, k.Service.DevicesURL = old.Registry, old.DevicesURL
 	k.Service.CodeLength, k.Service.DiscoveryCap, k.Service.Borders = old.CodeLength, old.DiscoveryCap, old.Borders
 }
 

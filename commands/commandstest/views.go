@@ -280,7 +280,7 @@ func (c *Candidates) DueCodes(ctx context.Context, at domain.Position, now time.
 	var due []domain.Code
 	streams := make(map[domain.CodeID]domain.StreamID)
 	for stream, code := range c.w.codes {
-		if alive(code) && !code.ValidUntil.After(now) {
+		if alive(code) && !code.Deadline().After(now) {
 			due = append(due, code)
 			streams[code.CodeID] = stream
 		}
