@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"ledgerline/domain"
@@ -350,7 +351,42 @@ func (w *World) stepGateway(t *Tenant) {
 	record(w, u, id.Stream(), t.ID, events)
 }
 
+// stepRegistry changes a token of automatic provisioning, or a Devices server, who may have a code drawn.
+func (w *World) stepRegistry(t *Tenant) {
+	if category := pick(w, t.Categories); category != nil && w.Choose(2) == 0 {
+		token := &domain.Token{}
+		id := domain.TokenID(w.next("70ce"))
+		issued, _ := token.Issue(domain.TokenIssued{TokenID: id, TenantID: t.ID, CategoryID: category.ID, IssuedAt: w.Now,
+			TokenSpec: domain.TokenSpec{Name: "warehouse", ExpiresAt: w.Now.Add(time.Hour), MACPrefixes: []string{"0090"}, MaxUses: w.Choose(2)}})
+		record(w, token, id.Stream(), t.ID, issued)
+		used, _ := token.Use("0090335a0b1c", "0090335a0b1c", netip.Addr{}, w.Now)
+		record(w, token, id.Stream(), t.ID, used)
+		if w.Choose(3) == 0 {
+			revoked, _ := token.Revoke()
+			record(w, token, id.Stream(), t.ID, revoked)
+		}
+		return
+	}
+	server, code := &domain.RegistryServer{}, &domain.Code{}
+	id := domain.ServerID(w.next("srv"))
+	events, _ := server.Register(domain.RegistryServerRegistered{ServerID: id, Name: "Site " + string(id), PublicKey: "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="})
+	record(w, server, id.Stream(), domain.Master, events)
+	stream := domain.CodeStream(w.next("d1ge57"))
+	events, _ = code.Register(domain.CodeRegistered{CodeID: domain.CodeID(w.next("k")), ServerID: id, DevicesURL: "wss://devices.example/sysclients", Epoch: domain.Epoch(w.Now), IssuedAt: w.Now, ValidUntil: w.Now.Add(time.Minute)})
+	record(w, code, stream, domain.Master, events)
+	if w.Choose(2) == 0 {
+		events, _ = code.Bind("0090335a0b1c", w.Now)
+		record(w, code, stream, domain.Master, events)
+		events, _ = server.Remove()
+		record(w, server, id.Stream(), domain.Master, events)
+	}
+}
+
 func (w *World) stepCode(t *Tenant) {
+	if w.Choose(12) == 0 {
+		w.stepRegistry(t)
+		return
+	}
 	c := pick(w, t.Codes)
 	if c == nil || w.Choose(2) == 0 {
 		category, user := pick(w, t.Categories), pick(w, t.Users)
