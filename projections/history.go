@@ -218,6 +218,19 @@ func PositionAt(ctx context.Context, q Querier, t time.Time) (domain.Position, e
 	return at, err
 }
 
+// TimeOf is the running maximum of recorded_at at position p; the zero time before the first event.
+func TimeOf(ctx context.Context, q Querier, p domain.Position) (at time.Time, err error) {
+	seq, err := seqAt(ctx, q, p)
+	if err != nil || seq == 0 {
+		return at, err
+	}
+	err = q.Query(ctx, "SELECT max_at FROM history WHERE seq = ?", []any{seq}, func(r Row) error {
+		at = time.UnixMicro(r.Int(0)).UTC()
+		return nil
+	})
+	return at, err
+}
+
 // seqAt is the number of the last event at or before p.
 func seqAt(ctx context.Context, q Querier, p domain.Position) (int64, error) {
 	seq, _, err := halve(ctx, q, func(at domain.Position, _ int64) bool { return at.Compare(p) <= 0 })

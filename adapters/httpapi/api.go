@@ -26,7 +26,7 @@ import (
 	"ledgerline/projections"
 )
 
-// Options are what the API works with. Service, Log, Views, Wait and Parked are needed.
+// Options are what the API works with. Service, Log, Views, Wait, Past and Parked are needed.
 type Options struct {
 	Service *commands.Service
 	Log     commands.Log
@@ -34,6 +34,10 @@ type Options struct {
 	// Wait is asked by ?min_position=.
 	Wait interface {
 		WaitFor(ctx context.Context, at domain.Position) error
+	}
+	// Past is the views as they stood at a position: adapters/views.
+	Past interface {
+		At(ctx context.Context, at domain.Position) (q projections.Querier, release func(), err error)
 	}
 	Parked Parked
 	// Seen tells where and when a phone was last seen; SeenAt which phones were at an address. Either may be nil.

@@ -135,7 +135,7 @@ type deviceConfig struct {
 type nothing struct{}
 
 func (a *api) devices() {
-	lists(a, op{"GET", "/devices", "list-devices", "List devices", everybody, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/devices", "list-devices", "List devices", everybody, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		Tenant   domain.TenantID   `query:"tenant"`
 		State    string            `query:"state" enum:"autoprov,awaiting_line,assigned,configured,replaced,deleted"`
@@ -148,8 +148,8 @@ func (a *api) devices() {
 		Plugin   string            `query:"plugin"`
 		Text     string            `query:"text" maxLength:"200"`
 		Ended    bool              `query:"ended" doc:"deleted and replaced ones too"`
-	}, p projections.Page) (projections.Listed[projections.Device], error) {
-		f := projections.DeviceFilter{Tenants: of, State: in.State, Category: in.Category, User: in.User, Line: in.Line, Vendor: in.Vendor, Model: in.Model,
+	}) (projections.Listed[projections.Device], error) {
+		f := projections.DeviceFilter{Tenants: l.tenants, State: in.State, Category: in.Category, User: in.User, Line: in.Line, Vendor: in.Vendor, Model: in.Model,
 			Plugin: in.Plugin, Text: in.Text, Ended: in.Ended}
 		if in.MAC != "" {
 			mac, err := domain.ParseMAC(in.MAC)
@@ -161,7 +161,7 @@ func (a *api) devices() {
 		if key := requestOf(ctx).key; key.Role == domain.OwnUser {
 			f.User = key.UserID
 		}
-		return projections.ListDevices(ctx, a.Views, f, p)
+		return projections.ListDevices(ctx, l.views, f, l.page)
 	}, a.device)
 	read(a, op{"GET", "/devices/{id}", "get-device", "Show a device, by id or MAC", everybody, 0}, func(ctx context.Context, in *struct {
 		ByID
@@ -364,7 +364,7 @@ func (a *api) deviceReads() {
 		if err != nil {
 			return nil, err
 		}
-		c, err := find(ctx, a, in.AsOf, row.ID.Stream(),
+		_, c, err := find(ctx, a, in.AsOf, row.ID.Stream(),
 			func(ctx context.Context, q projections.Querier) (projections.Config, bool, error) {
 				c, _, err := projections.ConfigByDevice(ctx, q, row.ID)
 				return c, true, err // a device without files is no error

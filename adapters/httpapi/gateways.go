@@ -62,7 +62,7 @@ type GatewayBody struct {
 
 func (b GatewayBody) wish() commands.GatewayWish { return commands.GatewayWish(b) }
 
-func (a *api) gateway(_ context.Context, row projections.Gateway) (gateway, error) {
+func (a *api) gateway(ctx context.Context, row projections.Gateway) (gateway, error) {
 	g := row.Gateway
 	out := gateway{ID: g.ID, TenantID: g.TenantID, GatewayBody: GatewayBody(g.GatewaySpec), ConsumerID: g.ConsumerID,
 		Mapping: gatewayMapping{g.Mapping.Name, g.Mapping.Version, g.Mapping.SHA256}, Nodes: append([]domain.GatewayNode{}, g.Nodes...),
@@ -70,7 +70,7 @@ func (a *api) gateway(_ context.Context, row projections.Gateway) (gateway, erro
 	if g.Removed {
 		out.State = projections.StateRemoved
 	}
-	out.Token = gatewayToken{State: g.TokenState(a.Now()), Fingerprint: g.Token.Fingerprint, GrantedAt: g.Token.GrantedAt, ExpiresAt: g.Token.ExpiresAt, Temporary: g.Temporary.Fingerprint}
+	out.Token = gatewayToken{State: g.TokenState(a.when(ctx)), Fingerprint: g.Token.Fingerprint, GrantedAt: g.Token.GrantedAt, ExpiresAt: g.Token.ExpiresAt, Temporary: g.Temporary.Fingerprint}
 	return out, nil
 }
 
@@ -131,12 +131,12 @@ func (a *api) gateways() {
 }
 
 func (a *api) gatewayNoun() {
-	lists(a, op{"GET", "/gateways", "list-gateways", "List border gateways", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/gateways", "list-gateways", "List border gateways", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.Gateway], error) {
-		return projections.ListGateways(ctx, a.Views, projections.GatewayFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.Gateway], error) {
+		return projections.ListGateways(ctx, l.views, projections.GatewayFilter{Tenants: l.tenants, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.gateway)
 	shows(a, op{"GET", "/gateways/{id}", "get-gateway", "Show a border gateway", readers, 0}, domain.GatewayID.Stream, projections.GatewayByID, projections.GatewayAt,
 		func(row projections.Gateway) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.gateway)
@@ -357,15 +357,15 @@ func (a *api) gatewayTests() {
 }
 
 func (a *api) sipUsers() {
-	lists(a, op{"GET", "/sipusers", "list-sip-users", "List SIP users on border gateways", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/sipusers", "list-sip-users", "List SIP users on border gateways", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Gateway domain.GatewayID `query:"gateway"`
 		Line    domain.LineID    `query:"line"`
 		State   string           `query:"state" enum:"pending,in_sync,parked,removing,removed"`
 		Removed bool             `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.SIPUser], error) {
-		return projections.ListSIPUsers(ctx, a.Views, projections.SIPUserFilter{Tenants: of, Gateway: in.Gateway, Line: in.Line, State: in.State, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.SIPUser], error) {
+		return projections.ListSIPUsers(ctx, l.views, projections.SIPUserFilter{Tenants: l.tenants, Gateway: in.Gateway, Line: in.Line, State: in.State, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.sipUser)
 	shows(a, op{"GET", "/sipusers/{id}", "get-sip-user", "Show a SIP user, without its passwords", readers, 0}, domain.SIPUserID.Stream, projections.SIPUserByID, projections.SIPUserAt,
 		func(row projections.SIPUser) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.sipUser)

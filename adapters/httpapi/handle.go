@@ -48,7 +48,8 @@ const (
 	maxBody   = 1 << 20
 	maxWait   = 5 * time.Second
 	changeMax = 60 * time.Second
-	maxKey    = 255 // characters of an Idempotency-Key
+	maxFold   = 20 * time.Second // a read waits for the views of a moment
+	maxKey    = 255              // characters of an Idempotency-Key
 )
 
 // Planned is a query parameter of every change.
@@ -288,7 +289,7 @@ type Moment struct {
 // Present are the parameters of a list.
 type Present struct {
 	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most"`
-	AsOf        string `query:"as_of" doc:"lists have no past here; see: ledgerline audit state"`
+	AsOf        string `query:"as_of" doc:"as it stood at this time (RFC 3339) or log position; 503 with Retry-After while the log is being folded up to there"`
 	Limit       int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
 	Cursor      string `query:"cursor" maxLength:"1000" doc:"next of the page before"`
 }
@@ -351,13 +352,7 @@ func pageOf[V, R any](ctx context.Context, l projections.Listed[V], show func(co
 	return p, nil
 }
 
-// listed refuses as_of, which lists cannot answer, and makes the page asked for.
-func (in Present) page() (projections.Page, error) {
-	if in.AsOf != "" {
-		return projections.Page{}, &commands.InvalidError{Field: "as_of", Rule: "works on one thing and on histories; for whole lists use: ledgerline audit state --as-of"}
-	}
-	return projections.Page{Cursor: in.Cursor, Limit: in.Limit}, nil
-}
+func (in Present) present() Present { return in }
 
 // one is the answer of a read of one thing.
 type one[B any] struct {
@@ -365,21 +360,73 @@ type one[B any] struct {
 	Body B
 }
 
-// lists registers a list. query answers the page asked for of the tenants it may show; show puts a row into the API's words.
-func lists[I interface {
-	listing(context.Context, domain.TenantID) ([]domain.TenantID, projections.Page, error)
-}, V, R any](a *api, o op, query func(ctx context.Context, of []domain.TenantID, in *I, p projections.Page) (projections.Listed[V], error), show func(context.Context, V) (R, error)) {
+// listed is what a list is made from: the views of the moment asked for, the tenants it may show, and the page.
+type listed struct {
+	views   projections.Querier
+	tenants []domain.TenantID
+	page    projections.Page
+}
+
+// lists registers a list, as it is now or as it stood. query answers the page; show puts a row into the API's words.
+func lists[I interface{ present() Present }, V, R any](a *api, o op, query func(ctx context.Context, l listed, in *I) (projections.Listed[V], error), show func(context.Context, V) (R, error)) {
 	read(a, o, func(ctx context.Context, in *I) (*page[R], error) {
-		of, p, err := (*in).listing(ctx, member[domain.TenantID](in, "Tenant"))
+		of, err := tenants(ctx, member[domain.TenantID](in, "Tenant"))
 		if err != nil {
 			return nil, err
 		}
-		l, err := query(ctx, of, in, p)
+		p := (*in).present()
+		ctx, views, release, err := a.views(ctx, p.AsOf)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		l, err := query(ctx, listed{views, of, projections.Page{Cursor: p.Cursor, Limit: p.Limit}}, in)
 		if err != nil {
 			return nil, err
 		}
 		return pageOf(ctx, l, show)
 	})
+}
+
+// views are the views as they stood at as_of, which ctx then tells; release is called when they have been read.
+func (a *api) views(ctx context.Context, asOf string) (context.Context, projections.Querier, func(), error) {
+	at, now, err := a.position(ctx, asOf)
+	if err != nil || now {
+		return ctx, a.Views, func() {}, err
+	}
+	if head, err := a.Log.Head(ctx); err != nil {
+		return ctx, nil, nil, err
+	} else if head.Before(at) {
+		return ctx, nil, nil, &commands.InvalidError{Field: "as_of", Rule: "is beyond the end of the log"}
+	}
+	if ctx, err = a.asOf(ctx, at); err != nil {
+		return ctx, nil, nil, err
+	}
+	wait, cancel := context.WithTimeout(ctx, maxFold)
+	defer cancel()
+	q, release, err := a.Past.At(wait, at)
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		p := newProblem(http.StatusServiceUnavailable, "folding", "the log is being folded up to "+at.String()+"; ask again")
+		p.retryAfter = 5
+		return ctx, nil, nil, p
+	}
+	return ctx, q, release, err
+}
+
+type momentKey struct{}
+
+// asOf makes when answer the time of the latest event at or before a position.
+func (a *api) asOf(ctx context.Context, at domain.Position) (context.Context, error) {
+	t, err := projections.TimeOf(ctx, a.Views, at)
+	return context.WithValue(ctx, momentKey{}, t), err
+}
+
+// when is the moment a read is about.
+func (a *api) when(ctx context.Context) time.Time {
+	if t, ok := ctx.Value(momentKey{}).(time.Time); ok {
+		return t
+	}
+	return a.Now()
 }
 
 // position is the log position as_of means; now is true when it was not given.
@@ -398,9 +445,9 @@ func (a *api) position(ctx context.Context, asOf string) (at domain.Position, no
 	return at, false, err
 }
 
-// find reads one row: the Present one from the views, a past one folded from its own stream.
+// find reads one row: the present one from the views, a past one folded from its own stream; ctx then tells when that was.
 func find[V any](ctx context.Context, a *api, asOf string, stream domain.StreamID,
-	byID func(context.Context, projections.Querier) (V, bool, error), past func(at domain.Position) (V, bool, error)) (V, error) {
+	byID func(context.Context, projections.Querier) (V, bool, error), past func(at domain.Position) (V, bool, error)) (context.Context, V, error) {
 	at, now, err := a.position(ctx, asOf)
 	var row V
 	var ok bool
@@ -411,14 +458,17 @@ func find[V any](ctx context.Context, a *api, asOf string, stream domain.StreamI
 		if errors.Is(err, domain.ErrNoStream) {
 			ok, err = false, nil
 		}
+		if err == nil {
+			ctx, err = a.asOf(ctx, at)
+		}
 	}
 	if err != nil {
-		return row, fmt.Errorf("read %s: %w", stream, err)
+		return ctx, row, fmt.Errorf("read %s: %w", stream, err)
 	}
 	if !ok {
-		return row, errNotFound
+		return ctx, row, errNotFound
 	}
-	return row, nil
+	return ctx, row, nil
 }
 
 // shows registers a read of one thing by its id, now or as it stood. of names the row's tenant, which the caller
@@ -430,7 +480,7 @@ func shows[ID ~string, V, B any](a *api, o op, stream func(ID) domain.StreamID, 
 		Moment
 	}) (*one[B], error) {
 		id := ID(in.ID)
-		row, err := find(ctx, a, in.AsOf, stream(id),
+		ctx, row, err := find(ctx, a, in.AsOf, stream(id),
 			func(ctx context.Context, q projections.Querier) (V, bool, error) { return byID(ctx, q, id) },
 			func(at domain.Position) (V, bool, error) { return past(a.Log.Read(ctx, stream(id), 0), at) })
 		if err != nil {
@@ -447,16 +497,6 @@ func shows[ID ~string, V, B any](a *api, o op, stream func(ID) domain.StreamID, 
 
 // plain shows a row as it is.
 func plain[V any](_ context.Context, v V) (V, error) { return v, nil }
-
-// listing is what every list begins with: the tenants it may show, and the page asked for.
-func (in Present) listing(ctx context.Context, tenant domain.TenantID) ([]domain.TenantID, projections.Page, error) {
-	of, err := tenants(ctx, tenant)
-	if err != nil {
-		return nil, projections.Page{}, err
-	}
-	p, err := in.page()
-	return of, p, err
-}
 
 // open is personal data in clear, "[erased]" when its key is gone.
 func (a *api) open(ctx context.Context, p domain.Personal) (string, error) {

@@ -22,12 +22,12 @@ type TextFilter struct {
 }
 
 func (a *api) tenants() {
-	lists(a, op{"GET", "/tenants", "list-tenants", "List tenants", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/tenants", "list-tenants", "List tenants", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		Text    string `query:"text" maxLength:"200"`
 		Deleted bool   `query:"deleted" doc:"deleted ones too"`
-	}, p projections.Page) (projections.Listed[projections.Tenant], error) {
-		return projections.ListTenants(ctx, a.Views, projections.TenantFilter{Tenants: of, Text: in.Text, Deleted: in.Deleted}, p)
+	}) (projections.Listed[projections.Tenant], error) {
+		return projections.ListTenants(ctx, l.views, projections.TenantFilter{Tenants: l.tenants, Text: in.Text, Deleted: in.Deleted}, l.page)
 	}, plain[projections.Tenant])
 	shows(a, op{"GET", "/tenants/{id}", "get-tenant", "Show a tenant", readers, 0}, domain.TenantID.Stream, projections.TenantByID, projections.TenantAt,
 		func(row projections.Tenant) (domain.TenantID, projections.Head) { return row.ID, row.Head }, plain[projections.Tenant])
@@ -108,12 +108,12 @@ func (b CategoryBody) command(id domain.CategoryID, tenant domain.TenantID) comm
 }
 
 func (a *api) categories() {
-	lists(a, op{"GET", "/categories", "list-categories", "List categories", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/categories", "list-categories", "List categories", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Retired bool `query:"retired" doc:"retired ones too"`
-	}, p projections.Page) (projections.Listed[projections.Category], error) {
-		return projections.ListCategories(ctx, a.Views, projections.CategoryFilter{Tenants: of, Text: in.Text, Retired: in.Retired}, p)
+	}) (projections.Listed[projections.Category], error) {
+		return projections.ListCategories(ctx, l.views, projections.CategoryFilter{Tenants: l.tenants, Text: in.Text, Retired: in.Retired}, l.page)
 	}, plain[projections.Category])
 	shows(a, op{"GET", "/categories/{id}", "get-category", "Show a category", readers, 0}, domain.CategoryID.Stream, projections.CategoryByID, projections.CategoryAt,
 		func(row projections.Category) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, plain[projections.Category])
@@ -156,19 +156,19 @@ type redeemed struct {
 }
 
 func (a *api) codes() {
-	show := func(_ context.Context, c projections.Code) (projections.Code, error) {
-		c.State = c.StateAt(a.Now())
+	show := func(ctx context.Context, c projections.Code) (projections.Code, error) {
+		c.State = c.StateAt(a.when(ctx))
 		return c, nil
 	}
-	lists(a, op{"GET", "/codes", "list-codes", "List codes; their digits are shown to the issuer only, once", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/codes", "list-codes", "List codes; their digits are shown to the issuer only, once", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		Tenant   domain.TenantID   `query:"tenant"`
 		Category domain.CategoryID `query:"category"`
 		User     domain.UserID     `query:"user"`
 		State    string            `query:"state" enum:"live,redeemed,revoked,expired,failed"`
 		Purpose  string            `query:"purpose"`
-	}, p projections.Page) (projections.Listed[projections.Code], error) {
-		return projections.ListCodes(ctx, a.Views, projections.CodeFilter{Tenants: of, Category: in.Category, User: in.User, State: in.State, Purpose: in.Purpose}, p)
+	}) (projections.Listed[projections.Code], error) {
+		return projections.ListCodes(ctx, l.views, projections.CodeFilter{Tenants: l.tenants, Category: in.Category, User: in.User, State: in.State, Purpose: in.Purpose}, l.page)
 	}, show)
 	read(a, op{"GET", "/codes/{id}", "get-code", "Show a code's state", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
@@ -288,12 +288,12 @@ func (a *api) layer(ctx context.Context, row projections.Layer) (layer, error) {
 }
 
 func (a *api) layers() {
-	lists(a, op{"GET", "/layers", "list-layers", "List layers", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/layers", "list-layers", "List layers", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.Layer], error) {
-		return projections.ListLayers(ctx, a.Views, projections.LayerFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.Layer], error) {
+		return projections.ListLayers(ctx, l.views, projections.LayerFilter{Tenants: l.tenants, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.layer)
 	shows(a, op{"GET", "/layers/{id}", "get-layer", "Show a layer, secrets redacted", readers, 0}, domain.LayerID.Stream, projections.LayerByID, projections.LayerAt,
 		func(row projections.Layer) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.layer)
@@ -327,19 +327,19 @@ type issuedKey struct {
 }
 
 func (a *api) keys() {
-	lists(a, op{"GET", "/apikeys", "list-api-keys", "List API keys", admins, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/apikeys", "list-api-keys", "List API keys", admins, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		Text    string `query:"text" maxLength:"200"`
 		Revoked bool   `query:"revoked" doc:"revoked ones too"`
-	}, p projections.Page) (projections.Listed[projections.APIKey], error) {
-		return projections.ListAPIKeys(ctx, a.Views, projections.APIKeyFilter{Tenants: of, Text: in.Text, Revoked: in.Revoked}, p)
+	}) (projections.Listed[projections.APIKey], error) {
+		return projections.ListAPIKeys(ctx, l.views, projections.APIKeyFilter{Tenants: l.tenants, Text: in.Text, Revoked: in.Revoked}, l.page)
 	}, plain[projections.APIKey])
 	read(a, op{"GET", "/apikeys/{id}", "get-api-key", "Show an API key", admins, 0}, func(ctx context.Context, in *struct {
 		ByID
 		Moment
 	}) (*one[projections.APIKey], error) {
 		id := domain.APIKeyID(in.ID)
-		row, err := find(ctx, a, in.AsOf, id.Stream(),
+		_, row, err := find(ctx, a, in.AsOf, id.Stream(),
 			func(ctx context.Context, q projections.Querier) (projections.APIKey, bool, error) {
 				return projections.APIKeyByID(ctx, q, id)
 			},

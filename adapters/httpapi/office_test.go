@@ -47,7 +47,7 @@ func open(t testing.TB, options ...commandstest.Option) *office {
 	t.Helper()
 	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}}
 	views := newMemViews(t, o.Log)
-	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
+	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
 	o.serve()
 	o.root = o.key("", domain.Admin)
 	o.furnish("acme")

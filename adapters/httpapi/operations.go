@@ -55,17 +55,9 @@ func (a *api) operations() {
 		v, err := a.Verify(ctx)
 		return &one[Verified]{Body: v}, err
 	})
-	read(a, op{"GET", "/audit/checkpoints", "list-checkpoints", "Signed checkpoints of the log's tree", auditors, 0}, func(ctx context.Context, in *Present) (*page[projections.Checkpoint], error) {
-		p, err := in.page()
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListCheckpoints(ctx, a.Views, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, func(_ context.Context, c projections.Checkpoint) (projections.Checkpoint, error) { return c, nil })
-	})
+	lists(a, op{"GET", "/audit/checkpoints", "list-checkpoints", "Signed checkpoints of the log's tree", auditors, 0}, func(ctx context.Context, l listed, _ *Present) (projections.Listed[projections.Checkpoint], error) {
+		return projections.ListCheckpoints(ctx, l.views, l.page)
+	}, plain[projections.Checkpoint])
 	read(a, op{"GET", "/audit/checkpoints/{id}", "get-checkpoint", "A signed checkpoint, by its number of events; or the latest", auditors, 0}, func(ctx context.Context, in *struct {
 		ID          string `path:"id" maxLength:"20" doc:"number of events, or latest"`
 		MinPosition string `query:"min_position"`

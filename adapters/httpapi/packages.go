@@ -221,20 +221,12 @@ func (a *api) listPlugins() {
 		Description  string                `json:"description,omitempty"`
 		Capabilities []commands.Capability `json:"capabilities,omitempty" doc:"of the version new devices get"`
 	}
-	read(a, op{"GET", "/plugins", "list-plugins", "List plugins and their versions", readers, 0}, func(ctx context.Context, in *struct {
+	lists(a, op{"GET", "/plugins", "list-plugins", "List plugins and their versions", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		Gone bool `query:"gone" doc:"those too of which nothing is installed any more"`
-	}) (*page[projections.Plugin], error) {
-		p, err := in.page()
-		if err != nil {
-			return nil, err
-		}
-		l, err := projections.ListPlugins(ctx, a.Views, in.Gone, p)
-		if err != nil {
-			return nil, err
-		}
-		return pageOf(ctx, l, plain[projections.Plugin])
-	})
+	}) (projections.Listed[projections.Plugin], error) {
+		return projections.ListPlugins(ctx, l.views, in.Gone, l.page)
+	}, plain[projections.Plugin])
 	read(a, op{"GET", "/plugins/{id}", "get-plugin", "Show a plugin, and what its models can do", readers, 0}, func(ctx context.Context, in *struct {
 		ByID
 		MinPosition string `query:"min_position"`

@@ -210,11 +210,11 @@ func (a *api) past() {
 		Limit  int             `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"devices looked at in one page"`
 		Cursor string          `query:"cursor" maxLength:"1000" doc:"next of the page before"`
 	}) (*one[found], error) {
-		of, p, err := Present{Limit: in.Limit, Cursor: in.Cursor}.listing(ctx, in.Tenant)
+		of, err := tenants(ctx, in.Tenant)
 		if err != nil {
 			return nil, err
 		}
-		l, err := projections.ListDevices(ctx, a.Views, projections.DeviceFilter{Tenants: of, Ended: true}, p)
+		l, err := projections.ListDevices(ctx, a.Views, projections.DeviceFilter{Tenants: of, Ended: true}, projections.Page{Cursor: in.Cursor, Limit: in.Limit})
 		if err != nil {
 			return nil, err
 		}

@@ -88,12 +88,12 @@ func (a *api) people() {
 }
 
 func (a *api) users() {
-	lists(a, op{"GET", "/users", "list-users", "List users", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/users", "list-users", "List users", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.User], error) {
-		return projections.ListUsers(ctx, a.Views, projections.UserFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.User], error) {
+		return projections.ListUsers(ctx, l.views, projections.UserFilter{Tenants: l.tenants, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.user)
 	shows(a, op{"GET", "/users/{id}", "get-user", "Show a user", readers, 0}, domain.UserID.Stream, projections.UserByID, projections.UserAt,
 		func(row projections.User) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.user)
@@ -121,14 +121,14 @@ func (a *api) users() {
 }
 
 func (a *api) lines() {
-	lists(a, op{"GET", "/lines", "list-lines", "List SIP accounts", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/lines", "list-lines", "List SIP accounts", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		User    domain.UserID   `query:"user"`
 		Device  domain.DeviceID `query:"device" doc:"carried by this device"`
 		Removed bool            `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.Line], error) {
-		return projections.ListLines(ctx, a.Views, projections.LineFilter{Tenants: of, User: in.User, Device: in.Device, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.Line], error) {
+		return projections.ListLines(ctx, l.views, projections.LineFilter{Tenants: l.tenants, User: in.User, Device: in.Device, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.line)
 	shows(a, op{"GET", "/lines/{id}", "get-line", "Show a SIP account, without its password", readers, 0}, domain.LineID.Stream, projections.LineByID, projections.LineAt,
 		func(row projections.Line) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.line)

@@ -53,7 +53,8 @@ func TestBadInputIsNamedAndRecordsNothing(t *testing.T) {
 		{"a limit of 501", "GET", "/devices?limit=501", nil, 400, []string{"limit"}},
 		{"a limit of no number", "GET", "/devices?limit=ten", nil, 400, []string{"limit"}},
 		{"a cursor of another list", "GET", "/devices?cursor=bm9zdWNo", nil, 400, []string{"cursor"}},
-		{"a list in the past", "GET", "/devices?as_of=2026-11-02T09:30:00Z", nil, 400, []string{"as_of"}},
+		{"a list of a time that is none", "GET", "/devices?as_of=yesterday", nil, 400, []string{"as_of"}},
+		{"a list of the future", "GET", "/devices?as_of=999999999", nil, 400, []string{"as_of"}},
 		{"a time that is none", "GET", "/users/acme.anna?as_of=yesterday", nil, 400, []string{"as_of"}},
 		{"a position that is none", "GET", "/users/acme.anna?min_position=soon", nil, 400, []string{"min_position"}},
 		{"an ETag that is none", "PUT", "/users/acme.anna", map[string]any{"display_name": "B"}, 412, nil},
@@ -352,6 +353,40 @@ func TestAsOf(t *testing.T) {
 		t.Errorf("then %v", got)
 	}
 	o.ask(o.root, "GET", "/users/acme.anna?as_of=1", nil).problem(t, 404, "not-found")
+}
+
+// Lists as they stood, within the tenants the caller reaches then as now; what follows from the clock follows
+// from the clock of that moment.
+func TestListsAsOf(t *testing.T) {
+	o := open(t)
+	then := "as_of=" + o.Clock.Now().Add(time.Minute).Format(time.RFC3339)
+	o.Clock.Advance(8 * 24 * time.Hour)
+	o.ask(o.root, "PUT", "/users/acme.anna", map[string]any{"display_name": "Anna Neumann"})
+	o.ask(o.root, "POST", "/users", map[string]any{"id": "acme.new", "tenant_id": "acme", "display_name": "New"})
+	list := func(token, path, field string) []string {
+		var out []string
+		for _, it := range o.ask(token, "GET", path, nil).want(t, 200)["items"].([]any) {
+			out = append(out, fmt.Sprint(it.(map[string]any)[field]))
+		}
+		slices.Sort(out)
+		return out
+	}
+	for _, tt := range []struct {
+		name, token, path, field string
+		want                     []string
+	}{
+		{"users now", o.root, "/users?tenant=acme", "display_name", []string{"Anna Neumann", "New"}},
+		{"users then", o.root, "/users?tenant=acme&" + then, "display_name", []string{"Anna of acme"}},
+		{"users of all one may see then", o.tokens["globex/operator"], "/users?" + then, "display_name", []string{"Anna of globex"}},
+		{"codes now", o.root, "/codes?tenant=acme", "state", []string{"expired"}},
+		{"codes then", o.root, "/codes?tenant=acme&" + then, "state", []string{"live"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, list(tt.token, tt.path, tt.field)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // Histories are in order, by pages, with what each event says.

@@ -57,7 +57,7 @@ func (a *api) softphone(ctx context.Context, row projections.Softphone) (softpho
 	name, err := a.open(ctx, row.Username)
 	p := softphone{ID: row.SoftphoneID, TenantID: row.TenantID, CloudID: row.CloudID, UserID: row.UserID, LineID: row.LineID, Username: name, Document: d,
 		HasPassword: row.HasPassword, Apps: []softphoneApp{}, State: row.State, Head: row.Head}
-	if row.CodeUntil.After(a.Now()) {
+	if row.CodeUntil.After(a.when(ctx)) {
 		p.CodeUntil = &row.CodeUntil
 	}
 	for _, i := range row.Installs {
@@ -95,14 +95,14 @@ type SoftphoneBody struct {
 // softphones registers cloud IDs and softphones.
 func (a *api) softphones() {
 	a.clouds()
-	lists(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		User    domain.UserID  `query:"user"`
 		Cloud   domain.CloudID `query:"cloud_id"`
 		Removed bool           `query:"removed" doc:"removed ones too"`
-	}, p projections.Page) (projections.Listed[projections.Softphone], error) {
-		return projections.ListSoftphones(ctx, a.Views, projections.SoftphoneFilter{Tenants: of, User: in.User, Cloud: in.Cloud, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.Softphone], error) {
+		return projections.ListSoftphones(ctx, l.views, projections.SoftphoneFilter{Tenants: l.tenants, User: in.User, Cloud: in.Cloud, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.softphone)
 	shows(a, op{"GET", "/softphones/{id}", "get-softphone", "Show a Cloud Softphone", readers, 0}, domain.SoftphoneID.Stream, projections.SoftphoneByID, projections.SoftphoneAt,
 		func(row projections.Softphone) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.softphone)
@@ -158,12 +158,12 @@ func (a *api) softphones() {
 }
 
 func (a *api) clouds() {
-	lists(a, op{"GET", "/cloudids", "list-cloud-ids", "List cloud IDs of Cloud Softphone", readers, 0}, func(ctx context.Context, of []domain.TenantID, in *struct {
+	lists(a, op{"GET", "/cloudids", "list-cloud-ids", "List cloud IDs of Cloud Softphone", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
 		Removed bool `query:"removed" doc:"those given back too"`
-	}, p projections.Page) (projections.Listed[projections.Cloud], error) {
-		return projections.ListClouds(ctx, a.Views, projections.CloudFilter{Tenants: of, Text: in.Text, Removed: in.Removed}, p)
+	}) (projections.Listed[projections.Cloud], error) {
+		return projections.ListClouds(ctx, l.views, projections.CloudFilter{Tenants: l.tenants, Text: in.Text, Removed: in.Removed}, l.page)
 	}, a.cloud)
 	shows(a, op{"GET", "/cloudids/{id}", "get-cloud-id", "Show a cloud ID", readers, 0}, domain.CloudID.Stream, projections.CloudByID, projections.CloudAt,
 		func(row projections.Cloud) (domain.TenantID, projections.Head) { return row.TenantID, row.Head }, a.cloud)

@@ -18,7 +18,9 @@ import (
 
 // memViews are the read models in memory, brought up to the end of the log before every query.
 type memViews struct {
-	log *commandstest.Log
+	tb    testing.TB
+	log   *commandstest.Log
+	until domain.Position // what follows it is left out; zero for the end of the log
 
 	mu   sync.Mutex
 	conn *sqlite.Conn
@@ -40,7 +42,7 @@ func newMemViews(tb testing.TB, log *commandstest.Log) *memViews {
 			}
 		}
 	}
-	return &memViews{log: log, conn: conn, rows: make(map[*projections.Schema]map[string]any)}
+	return &memViews{tb: tb, log: log, conn: conn, rows: make(map[*projections.Schema]map[string]any)}
 }
 
 // catchUp folds what is new; mu is held.
@@ -49,6 +51,9 @@ func (v *memViews) catchUp(ctx context.Context) error {
 	for r, err := range v.log.ReadAll(ctx, v.at) {
 		if err != nil {
 			return err
+		}
+		if !v.until.IsZero() && v.until.Before(r.Position) {
+			break
 		}
 		f := projections.NewFact(r)
 		for _, p := range projections.All() {
@@ -78,6 +83,13 @@ func (v *memViews) WaitFor(ctx context.Context, at domain.Position) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// At are views of their own that end at a position.
+func (v *memViews) At(_ context.Context, at domain.Position) (projections.Querier, func(), error) {
+	past := newMemViews(v.tb, v.log)
+	past.until = at
+	return past, func() {}, nil
 }
 
 // Query implements projections.Querier.

@@ -17,6 +17,7 @@ import (
 
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/proof"
+	"ledgerline/adapters/views"
 	"ledgerline/domain"
 )
 
@@ -118,7 +119,7 @@ func (a *app) auditOpenCmd() *cobra.Command {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		store, err := foldUntil(ctx, events, events.Until, dir)
+		store, err := views.Fold(ctx, events, events.Until, dir)
 		if err != nil {
 			return err
 		}

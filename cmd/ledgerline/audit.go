@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"maps"
 	"net/http"
 	"net/url"
@@ -294,12 +293,11 @@ func (a *app) replayFromServer(cmd *cobra.Command, stream string, from, last dom
 
 // auditStateCmd folds the log up to a moment into views of their own and lists what stood there.
 func (a *app) auditStateCmd() *cobra.Command {
-	var data, asOf, out, snapshots string
+	var data, asOf, snapshots string
 	cmd := &cobra.Command{Use: "state [NOUN] --as-of T", Short: "The whole system as it stood at a time or position", Args: cobra.MaximumNArgs(1),
-		Long: "Replays the log up to T (RFC 3339, or a position) into views of its own and lists the nouns (tenants, categories, codes,\ndevices, users, lines, layers, apikeys), or counts them all. Sealed values stay sealed. With --snapshots what was folded is kept, and\nthe next question about that time or a later one only folds the rest."}
+		Long: "Replays the log up to T (RFC 3339, or a position) into views of its own and lists one of the nouns, or counts them all.\nSealed values stay sealed. With --snapshots what was folded is kept below DIR/POSITION, and the next question about that time or a\nlater one only folds the rest."}
 	cmd.Flags().StringVar(&data, "data", envOr(a.getenv, "LEDGERLINE_DATA", "./data"), "data directory; the server may be running")
 	cmd.Flags().StringVar(&asOf, "as-of", "", "time or position; default now")
-	cmd.Flags().StringVar(&out, "keep", "", "directory to keep the views in")
 	cmd.Flags().StringVar(&snapshots, "snapshots", "", "directory of folded views by position, to begin from and to add to")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		l, err := openToRead(cmd.Context(), data, false)
@@ -311,75 +309,23 @@ func (a *app) auditStateCmd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		dir := out
+		dir := snapshots
 		if dir == "" {
 			if dir, err = os.MkdirTemp("", "ledgerline-state-"); err != nil {
 				return err
 			}
 			defer os.RemoveAll(dir)
 		}
-		if snapshots != "" {
-			if err := beginFrom(snapshots, dir, until); err != nil {
-				return err
-			}
-		}
-		store, err := foldUntil(cmd.Context(), l, until, dir)
+		past := views.NewPast(views.PastOptions{Dir: dir, Log: l, Keep: -1})
+		defer past.Close()
+		q, release, err := past.At(cmd.Context(), until)
 		if err != nil {
 			return err
 		}
-		err = errors.Join(a.printState(cmd.Context(), store, until, args), store.Close())
-		if err == nil && snapshots != "" {
-			err = keepSnapshot(cmd.Context(), snapshots, dir)
-		}
-		return err
+		defer release()
+		return a.printState(cmd.Context(), q, until, args)
 	}
 	return cmd
-}
-
-// beginFrom copies the latest snapshot that is not after until into dir. One of another log, or of another release of
-// the program, is built anew by whoever opens it.
-func beginFrom(snapshots, dir string, until domain.Position) error {
-	found, err := os.ReadDir(snapshots)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the snapshots: %w", err)
-	}
-	var best domain.Position
-	for _, f := range found {
-		if at, err := domain.ParsePosition(f.Name()); err == nil && !until.Before(at) && best.Before(at) {
-			best = at
-		}
-	}
-	if best.IsZero() {
-		return nil
-	}
-	return os.CopyFS(dir, os.DirFS(filepath.Join(snapshots, best.String())))
-}
-
-// keepSnapshot keeps folded views below their position, once, and whole or not at all.
-func keepSnapshot(ctx context.Context, snapshots, dir string) error {
-	d, err := views.DigestOf(ctx, dir)
-	if err != nil {
-		return err
-	}
-	place := filepath.Join(snapshots, d.Position.String())
-	if _, err := os.Stat(place); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(snapshots, 0o700); err != nil {
-		return err
-	}
-	half, err := os.MkdirTemp(snapshots, ".half-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(half)
-	if err := os.CopyFS(half, os.DirFS(dir)); err != nil {
-		return err
-	}
-	return os.Rename(half, place)
 }
 
 // moment is the position a time or position text means (D12): of a time, the last event whose running
@@ -413,63 +359,6 @@ func moment(ctx context.Context, l *ledger.Ledger, text string) (domain.Position
 	return at, nil
 }
 
-// prefixLog is a log that ends at a position.
-type prefixLog struct {
-	projections.Log
-	until domain.Position
-}
-
-func (p prefixLog) Head(context.Context) (domain.Position, error) { return p.until, nil }
-
-func (p prefixLog) ReadAll(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
-	return func(yield func(domain.Recorded, error) bool) {
-		for r, err := range p.Log.ReadAll(ctx, after) {
-			if err == nil && p.until.Before(r.Position) || !yield(r, err) {
-				return
-			}
-		}
-	}
-}
-
-func (p prefixLog) Subscribe(ctx context.Context, after domain.Position) iter.Seq2[domain.Recorded, error] {
-	return func(yield func(domain.Recorded, error) bool) {
-		for r, err := range p.ReadAll(ctx, after) {
-			if !yield(r, err) || err != nil {
-				return
-			}
-		}
-		<-ctx.Done()
-		yield(domain.Recorded{}, ctx.Err())
-	}
-}
-
-// foldUntil builds views of the log up to a position in dir.
-func foldUntil(ctx context.Context, log projections.Log, until domain.Position, dir string) (*views.Store, error) {
-	store, err := views.Open(ctx, views.Options{Dir: dir})
-	if err != nil {
-		return nil, err
-	}
-	served := make(chan struct{}, 1) // rows can be read; of an empty log there is no position to wait for
-	runner := projections.NewRunner(projections.Options{Log: prefixLog{log, until}, Store: store, Projections: projections.All(), Now: time.Now,
-		OnChange: func(projections.Change) {
-			select {
-			case served <- struct{}{}:
-			default:
-			}
-		}})
-	ctx, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- runner.Run(ctx) }()
-	select {
-	case <-served:
-		err = runner.WaitFor(ctx, until)
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	stop()
-	return store, errors.Join(err, <-done)
-}
-
 // printState lists one noun, or counts all.
 func (a *app) printState(ctx context.Context, q projections.Querier, at domain.Position, args []string) error {
 	lists := []struct {
@@ -484,6 +373,11 @@ func (a *app) printState(ctx context.Context, q projections.Querier, at domain.P
 		{"lines", pageOf(ctx, q, projections.ListLines, projections.LineFilter{})},
 		{"layers", pageOf(ctx, q, projections.ListLayers, projections.LayerFilter{})},
 		{"apikeys", pageOf(ctx, q, projections.ListAPIKeys, projections.APIKeyFilter{})},
+		{"gateways", pageOf(ctx, q, projections.ListGateways, projections.GatewayFilter{})},
+		{"sipusers", pageOf(ctx, q, projections.ListSIPUsers, projections.SIPUserFilter{})},
+		{"cloudids", pageOf(ctx, q, projections.ListClouds, projections.CloudFilter{})},
+		{"softphones", pageOf(ctx, q, projections.ListSoftphones, projections.SoftphoneFilter{})},
+		{"plugins", pageOf(ctx, q, projections.ListPlugins, true)},
 	}
 	counts := map[string]any{"position": at}
 	for _, l := range lists {
@@ -594,7 +488,7 @@ func (a *app) verifyViews(ctx context.Context, log projections.Log, dir string, 
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	store, err := foldUntil(ctx, log, live.Position, fresh)
+	store, err := views.Fold(ctx, log, live.Position, fresh)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,7 @@ type engine struct {
 	depot     *plugins.Depot
 	changed   *changedPlugins
 	views     *views.Store
+	past      *views.Past
 	runner    *projections.Runner
 	shelf     *views.Shelf
 	sightings *sightings.Sightings
@@ -108,6 +109,12 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 		return nil, fmt.Errorf("open the views: %w", err)
 	}
 	e.onClose(e.views.Close)
+	snapshots := filepath.Join(cfg.Data, "past")
+	if err := os.RemoveAll(snapshots); err != nil { // as disposable as views, and perhaps of another log
+		return nil, fmt.Errorf("clear the snapshots: %w", err)
+	}
+	e.past = views.NewPast(views.PastOptions{Dir: snapshots, Log: e.log})
+	e.onClose(e.past.Close)
 	e.shelf = &views.Shelf{Views: e.views}
 	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.onChange})
 	e.shelf.Runner = e.runner

@@ -123,13 +123,18 @@ func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (a *app) listCmd(n noun) *cobra.Command {
 	var limit int
+	var asOf string
 	cmd := &cobra.Command{Use: "list", Short: "List them", Args: cobra.NoArgs}
 	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many; 0 for all")
+	cmd.Flags().StringVar(&asOf, "as-of", "", "as they stood at this time (RFC 3339) or log position")
 	for _, f := range n.filters {
 		cmd.Flags().String(f, "", "only those with this "+f)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		q := url.Values{}
+		if asOf != "" {
+			q.Set("as_of", asOf)
+		}
 		for _, f := range n.filters {
 			if v, _ := cmd.Flags().GetString(f); v != "" {
 				q.Set(f, v)

@@ -229,7 +229,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Parked: e.reactor, Seen: e.seen, SeenAt: e.seenAt,
+	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, Seen: e.seen, SeenAt: e.seenAt,
 		Verify: e.verify(), QR: svg, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
