@@ -41,8 +41,10 @@ func (a *app) phoneCmd() *cobra.Command {
 	var count int
 	var seed uint64
 	var poll time.Duration
+	var definitions string
 	cmd := &cobra.Command{Use: "phone", Short: "Simulate one phone, or many, against a server", Args: cobra.NoArgs,
-		Long: "Boots like the real vendor's phone: its order of files, its User-Agent, its way of writing MAC addresses. With --code it\nredeems a provisioning code; with --poll it fetches again, as phones do. Vendors: " + vendorNames() + "."}
+		Long: "Boots like the real vendor's phone: its order of files, its User-Agent, its way of writing MAC addresses. With --code it\nredeems a provisioning code; with --poll it fetches again, as phones do. Vendors: " + vendorNames() + ".\n\n" +
+			"The vendor cloudsoftphone is an app: --code is the text of its QR code (csc:USER:CODE@CLOUD-ID), --definitions what\nits portal has (ledgerline softphone definitions). It signs in, and shows what it was given."}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Vendor, "vendor", "yealink", "vendor")
 	f.StringVar(&cfg.Model, "model", "", "model; default a common one of the vendor")
@@ -53,7 +55,11 @@ func (a *app) phoneCmd() *cobra.Command {
 	f.IntVar(&count, "count", 1, "number of phones")
 	f.Uint64Var(&seed, "seed", 1, "chooses the MAC addresses")
 	f.DurationVar(&poll, "poll", 0, "fetch again after this time, until interrupted")
+	f.StringVar(&definitions, "definitions", "", "file with the web service definitions of cloudsoftphone's portal; default those for --url")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cfg.Vendor == cloudSoftphone {
+			return a.playApp(cmd.Context(), cfg.Server, cfg.Code, definitions, poll)
+		}
 		if count < 1 || count > 100_000 {
 			return usageError("--count must be 1 to 100000")
 		}
@@ -85,7 +91,7 @@ func vendorNames() string {
 	for _, v := range phonesim.Vendors() {
 		names = append(names, v.Name)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(append(names, cloudSoftphone), ", ")
 }
 
 // playPhones boots all phones, at most 64 at once, and prints what came of each.
