@@ -189,8 +189,9 @@ func (o *overlayLog) Head(context.Context) (domain.Position, error) { return o.h
 // noBlobs keeps nothing.
 type noBlobs struct{}
 
-func (noBlobs) Put(context.Context, domain.Subject, string, []byte) error { return nil }
-func (noBlobs) Erase(context.Context, domain.Subject, ...string) error    { return nil }
+func (noBlobs) Put(context.Context, domain.Subject, string, []byte) error       { return nil }
+func (noBlobs) PutAll(context.Context, domain.Subject, map[string][]byte) error { return nil }
+func (noBlobs) Erase(context.Context, domain.Subject, ...string) error          { return nil }
 func (noBlobs) Get(context.Context, domain.Subject, string) ([]byte, error) {
 	return nil, ErrNoBlob
 }

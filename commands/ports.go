@@ -135,6 +135,8 @@ var ErrForged = errors.New("sealed content does not authenticate")
 type Blobs interface {
 	// Put stores data under (subject, mac); storing it again is no error and writes nothing.
 	Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error
+	// PutAll is Put for several of one subject at the price of one: all are durable, or none is and an error says why.
+	PutAll(ctx context.Context, subject domain.Subject, blobs map[string][]byte) error
 	// Get returns what was stored. ErrNoBlob if there is none, domain.ErrErased if its key was destroyed.
 	Get(ctx context.Context, subject domain.Subject, mac string) ([]byte, error)
 	// Erase removes bytes for good: those stored under the macs, or all of the subject's when none is named.

@@ -92,6 +92,7 @@ var Reactions = []Reaction{
 		On:   filesFollow,
 		Key:  ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			s.serving.making.wait(ctx, domain.DeviceID(r.Stream.ID()))
 			if done, err := s.overtaken(ctx, r, append([]string{"device.config_regenerated"}, filesFollow...)...); done || err != nil {
 				return err
 			}

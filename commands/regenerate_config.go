@@ -132,6 +132,7 @@ func (s *Service) baseURL(settings domain.Settings) string {
 // keep stores the bytes of every new file and describes them all; at hand for the next request, when a phone waits.
 func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed, atHand bool) (domain.DeviceConfigRegenerated, error) {
 	subject := d.ID.Subject()
+	fresh := make(map[string][]byte, len(r.Rendered.Files))
 	has := make(map[string]bool, len(d.Config.Files))
 	for _, f := range d.Config.Files {
 		has[f.MAC] = true
@@ -150,14 +151,17 @@ func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed, atHand 
 		g := domain.GeneratedFile{Path: f.Path, Aliases: f.Aliases, ContentType: f.ContentType, Size: len(f.Data),
 			SkeletonSHA256: hex.EncodeToString(skeleton[:]), MAC: hex.EncodeToString(sum)}
 		if !has[g.MAC] {
-			if err := s.Blobs.Put(ctx, subject, g.MAC, f.Data); err != nil {
-				return c, fmt.Errorf("keep %s: %w", f.Path, err)
-			}
+			fresh[g.MAC] = f.Data
 		}
 		if atHand {
 			s.serving.put(g.MAC, f.Data)
 		}
 		c.Files = append(c.Files, g)
+	}
+	if len(fresh) > 0 {
+		if err := s.Blobs.PutAll(ctx, subject, fresh); err != nil {
+			return c, fmt.Errorf("keep the files of %s: %w", d.ID, err)
+		}
 	}
 	return c, nil
 }

@@ -179,11 +179,20 @@ func (s *Service) byMAC(ctx context.Context, in ServeFile, who Recognition, know
 	case !known:
 		return row, false, ErrNoFile
 	}
+	defer s.serving.making.begin(domain.DeviceID(who.MAC))() // from before there is anything the reaction could make files of
 	row, found, err = s.discover(ctx, who)
 	if err == nil && found && (row.MACPathClosed || row.Assigned && !in.private()) {
 		return row, false, ErrNoFile
 	}
-	return row, found, err
+	if err != nil || !found || row.Revision < 0 {
+		return row, found, err
+	}
+	made, err := s.regenerateNow(ctx, row.Device)
+	if err != nil {
+		return row, false, err
+	}
+	row.Files, row.Guest, row.Inputs, row.GeneratedAt, row.Dirty = made.Config.Files, made.Config.Guest, made.Config.Inputs, s.now(), false
+	return row, true, nil
 }
 
 // byOtherSigns finds the device of a phone that shows no MAC, in a trusted network: by serial number, by UUID, and by
@@ -399,12 +408,64 @@ func pick(files []domain.GeneratedFile, paths ...string) (domain.GeneratedFile, 
 // regenerateNow makes a device's files while a phone waits; phones that ask for the same device share it.
 // It goes on when the phone hangs up, for the next one wants it too.
 func (s *Service) regenerateNow(ctx context.Context, id domain.DeviceID) (Regenerated, error) {
+	defer s.serving.making.begin(id)()
 	v, err, _ := s.serving.flight.Do(string(id), func() (any, error) {
 		made, _, err := s.RegenerateConfig(context.WithoutCancel(ctx), RegenerateConfig{ID: id, Fetching: true})
 		return made, err
 	})
 	made, _ := v.(Regenerated)
 	return made, err
+}
+
+// making are the devices whose files are being made while their phones wait. The reaction that would make them too waits
+// for that, for a while, and then mostly finds that they are made; it does not rely on it.
+type making struct {
+	mu      sync.Mutex
+	devices map[domain.DeviceID]*underWay
+}
+
+type underWay struct {
+	phones int
+	over   chan struct{}
+}
+
+// begin tells that a phone of the device waits, until end is called.
+func (m *making) begin(id domain.DeviceID) (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.devices == nil {
+		m.devices = map[domain.DeviceID]*underWay{}
+	}
+	u := m.devices[id]
+	if u == nil {
+		u = &underWay{over: make(chan struct{})}
+		m.devices[id] = u
+	}
+	u.phones++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if u.phones--; u.phones == 0 {
+			delete(m.devices, id)
+			close(u.over)
+		}
+	}
+}
+
+// wait returns when no phone of the device waits, or after redemptionWait, or with ctx.
+func (m *making) wait(ctx context.Context, id domain.DeviceID) {
+	m.mu.Lock()
+	u := m.devices[id]
+	m.mu.Unlock()
+	if u == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, redemptionWait)
+	defer cancel()
+	select {
+	case <-u.over:
+	case <-ctx.Done():
+	}
 }
 
 func (s *Service) bytes(ctx context.Context, id domain.DeviceID, f domain.GeneratedFile) ([]byte, error) {
@@ -552,6 +613,7 @@ type delivery struct {
 // serving is the volatile part of the phone plane: bytes at hand, deliveries noted, files found unchanged.
 type serving struct {
 	flight singleflight.Group
+	making making
 
 	mu        sync.Mutex
 	bytes     map[string][]byte // by MAC; two generations, the older dropped when the newer is full

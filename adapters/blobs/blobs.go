@@ -27,8 +27,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -81,8 +83,8 @@ type packer struct {
 
 // store keeps sealed blobs, durably: blobs.db, or PostgreSQL (shared.go).
 type store interface {
-	// insert keeps b unless one stands there.
-	insert(ctx context.Context, b blob) error
+	// insert keeps blobs of one subject, those that do not stand there yet: all, or none and an error.
+	insert(ctx context.Context, rows ...blob) error
 	// row is what stands there, without its AAD; commands.ErrNoBlob, domain.ErrErased.
 	row(ctx context.Context, subject domain.Subject, mac string) (domain.Sealed, error)
 	// erase removes the bytes and leaves that there were some; no macs means all of the subject.
@@ -182,32 +184,54 @@ func (b *Blobs) Close() error {
 // Put implements commands.Blobs. Errors: ErrTooBig, ErrBadKey, domain.ErrErased when subject's key has
 // been destroyed.
 func (p *packer) Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
-	if err := p.put(ctx, subject, mac, data); err != nil {
+	return p.PutAll(ctx, subject, map[string][]byte{mac: data})
+}
+
+// PutAll implements commands.Blobs: one transaction for all of them. Errors are those of Put.
+func (p *packer) PutAll(ctx context.Context, subject domain.Subject, blobs map[string][]byte) error {
+	rows := make([]blob, 0, len(blobs))
+	for _, mac := range slices.Sorted(maps.Keys(blobs)) {
+		row, err := p.pack(ctx, subject, mac, blobs[mac])
+		if err != nil {
+			return fmt.Errorf("store blob of %.80s: %w", subject, err)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := p.store.insert(ctx, rows...); err != nil {
 		return fmt.Errorf("store blob of %.80s: %w", subject, err)
 	}
 	return nil
 }
 
-func (p *packer) put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+func (p *packer) pack(ctx context.Context, subject domain.Subject, mac string, data []byte) (blob, error) {
 	if err := checkKey(subject, mac); err != nil {
-		return err
+		return blob{}, err
 	}
 	if len(data) > MaxSize {
-		return fmt.Errorf("%d bytes: %w", len(data), ErrTooBig)
+		return blob{}, fmt.Errorf("%d bytes: %w", len(data), ErrTooBig)
 	}
 	packed := p.encoder.EncodeAll(data, nil)
 	sealed, err := p.sealer.Seal(ctx, subject, string(packed), sealAAD(subject, mac))
-	if err != nil {
-		return err
-	}
-	return p.store.insert(ctx, blob{subject, mac, sealed.KeyID, len(data), sealed.Nonce, sealed.Ciphertext})
+	return blob{subject, mac, sealed.KeyID, len(data), sealed.Nonce, sealed.Ciphertext}, err
 }
 
-func (b *Blobs) insert(ctx context.Context, row blob) error {
-	return b.submit(ctx, &job{weight: len(row.sealed), do: func(conn *sqlite.Conn) error {
-		return sqlitex.Execute(conn, insertBlob, &sqlitex.ExecOptions{
-			Args: []any{string(row.subject), row.mac, row.keyID, row.size, orNull(row.nonce), orNull(row.sealed)},
-		})
+func (b *Blobs) insert(ctx context.Context, rows ...blob) error {
+	weight := 0
+	for _, row := range rows {
+		weight += len(row.sealed)
+	}
+	return b.submit(ctx, &job{weight: weight, do: func(conn *sqlite.Conn) error {
+		for _, row := range rows {
+			if err := sqlitex.Execute(conn, insertBlob, &sqlitex.ExecOptions{
+				Args: []any{string(row.subject), row.mac, row.keyID, row.size, orNull(row.nonce), orNull(row.sealed)},
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}})
 }
 

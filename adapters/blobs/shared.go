@@ -96,10 +96,13 @@ func (b *Shared) Close() error {
 	return b.closeErr
 }
 
-func (b *Shared) insert(ctx context.Context, row blob) error {
-	_, err := b.pool.Exec(ctx, `INSERT INTO ledgerline_blobs VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-		string(row.subject), row.mac, row.keyID, row.size, row.nonce, row.sealed)
-	return err
+func (b *Shared) insert(ctx context.Context, rows ...blob) error {
+	batch := new(pgx.Batch) // of one implicit transaction
+	for _, row := range rows {
+		batch.Queue(`INSERT INTO ledgerline_blobs VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+			string(row.subject), row.mac, row.keyID, row.size, row.nonce, row.sealed)
+	}
+	return b.pool.SendBatch(ctx, batch).Close()
 }
 
 func (b *Shared) row(ctx context.Context, subject domain.Subject, mac string) (s domain.Sealed, err error) {

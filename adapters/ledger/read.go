@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -32,20 +33,28 @@ func hidden(s domain.StreamID) bool { return strings.HasPrefix(string(s), "$") }
 // Read implements commands.Log. "Present end" is the end when the iteration begins.
 func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
-		end, err := l.endOf(ctx, stream)
-		if err != nil {
-			yield(domain.Recorded{}, fmt.Errorf("read %s: %w", stream, err))
-			return
-		}
-		for from = max(from, 0); from <= end.last; {
-			p, err := l.page(ctx, uint64(min(end.last-from+1, pageRows)), func(r *reader) *sqlite.Stmt {
+		from = max(from, 0)
+		last := domain.Revision(math.MaxInt64) // of the stream when the iteration begins
+		for begun := false; !begun || from <= last; begun = true {
+			p, err := l.page(ctx, pageRows, 16, func(r *reader) *sqlite.Stmt {
 				s := r.stream
-				s.BindInt64(1, end.sid)
+				s.BindText(1, string(stream))
 				s.BindInt64(2, int64(from))
-				s.BindInt64(3, int64(end.last))
+				s.BindInt64(3, int64(last))
 				return s
 			})
-			if err == nil && len(p.events) == 0 {
+			// Most streams are short: all of one there is comes with the first page, a snapshot in itself.
+			switch {
+			case err == nil && !begun && p.whole && len(p.events) > 0:
+				last = p.events[len(p.events)-1].Revision
+			case err == nil && !begun:
+				var end head
+				if end, err = l.endOf(ctx, stream); err == nil {
+					if last = end.last; len(p.events) == 0 {
+						last = min(last, from-1) // what came since came later
+					}
+				}
+			case err == nil && len(p.events) == 0:
 				err = fmt.Errorf("%w: revision %d is missing", domain.ErrDamaged, from)
 			}
 			if err != nil {
@@ -211,7 +220,8 @@ type fetched struct {
 
 // fetch reads one page behind at; there is at least one row up to head.
 func (l *Ledger) fetch(ctx context.Context, at, head uint64) fetched {
-	p, err := l.page(ctx, min(head-at, pageRows), func(r *reader) *sqlite.Stmt {
+	rows := int(min(head-at, pageRows))
+	p, err := l.page(ctx, rows, rows, func(r *reader) *sqlite.Stmt {
 		r.all.BindInt64(1, int64(at))
 		r.all.BindInt64(2, int64(head))
 		return r.all
@@ -238,17 +248,19 @@ type page struct {
 	events []domain.Recorded
 	chains [][32]byte
 	room   []byte // where the next payloads go
+	whole  bool   // the query has no more rows
 }
 
-// page runs a query over the columns and takes at most rows rows or pageBytes bytes of it.
-func (l *Ledger) page(ctx context.Context, rows uint64, query func(*reader) *sqlite.Stmt) (p page, err error) {
-	p.events, p.chains = make([]domain.Recorded, 0, rows), make([][32]byte, 0, rows)
+// page runs a query over the columns and takes at most rows rows or pageBytes bytes of it; about so many are expected.
+func (l *Ledger) page(ctx context.Context, rows, expected int, query func(*reader) *sqlite.Stmt) (p page, err error) {
+	p.events, p.chains = make([]domain.Recorded, 0, expected), make([][32]byte, 0, expected)
 	err = l.withReader(ctx, func(r *reader) error {
 		s := query(r)
 		defer s.Reset()
-		for size := 0; len(p.events) < cap(p.events) && size < pageBytes; {
+		for size := 0; len(p.events) < rows && size < pageBytes; {
 			row, err := s.Step()
 			if err != nil || !row {
+				p.whole = err == nil
 				return err
 			}
 			n, err := r.scan(s, &p)
@@ -318,7 +330,7 @@ func (r *reader) prepare() (err error) {
 	if err := sqlitex.ExecuteTransient(r.conn, "pragma cache_size = -8192", nil); err != nil {
 		return err
 	}
-	if r.stream, err = r.conn.Prepare("select " + columns + " from events where sid = ? and revision between ? and ? order by revision"); err != nil {
+	if r.stream, err = r.conn.Prepare("select " + columns + " from events where sid = (select sid from streams where name = ?) and revision between ? and ? order by revision"); err != nil {
 		return err
 	}
 	if r.all, err = r.conn.Prepare("select " + columns + " from events where position > ? and position <= ? order by position"); err != nil {

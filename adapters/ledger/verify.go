@@ -148,7 +148,8 @@ func (l *Ledger) verify(ctx context.Context, v *verification, from uint64, head 
 	}
 	for v.next <= head.position {
 		at := v.next
-		p, err := l.page(ctx, min(head.position-at+1, pageRows), func(r *reader) *sqlite.Stmt {
+		rows := int(min(head.position-at+1, pageRows))
+		p, err := l.page(ctx, rows, rows, func(r *reader) *sqlite.Stmt {
 			r.all.BindInt64(1, int64(at)-1)
 			r.all.BindInt64(2, int64(head.position))
 			return r.all

@@ -183,14 +183,21 @@ func NewBlobs() *Blobs { return &Blobs{data: make(map[blobKey][]byte)} }
 
 // Put implements commands.Blobs.
 func (b *Blobs) Put(ctx context.Context, subject domain.Subject, mac string, data []byte) error {
+	return b.PutAll(ctx, subject, map[string][]byte{mac: data})
+}
+
+// PutAll implements commands.Blobs; to Faults it is one Put.
+func (b *Blobs) PutAll(ctx context.Context, subject domain.Subject, blobs map[string][]byte) error {
 	return b.Faults.around(Call{Method: "Put", Subject: subject}, func() error {
 		if err := b.alive(ctx, subject); err != nil {
 			return err
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if _, there := b.data[blobKey{subject, mac}]; !there {
-			b.data[blobKey{subject, mac}] = append([]byte{}, data...)
+		for mac, data := range blobs {
+			if _, there := b.data[blobKey{subject, mac}]; !there {
+				b.data[blobKey{subject, mac}] = append([]byte{}, data...)
+			}
 		}
 		return nil
 	})

@@ -29,6 +29,7 @@ func Blobs(t *testing.T, open OpenBlobs) {
 		{"blobs of an erased subject are erased, also for Put", blobsErased},
 		{"many can be put at once, also the same one", blobsAtOnce},
 		{"the caller may reuse its bytes, before and after", blobsOwnBytes},
+		{"several of a subject are kept together, or none", blobsTogether},
 		{"an ended context ends the call", blobsCancelled},
 	} {
 		t.Run(c.fact, func(t *testing.T) {
@@ -113,6 +114,29 @@ func blobsAtOnce(t *testing.T, b commands.Blobs, _ commands.Vault) {
 		return nil
 	})
 	blobWant(t, b, "device-all", blobMAC, same)
+}
+
+// Several of a subject in one call: what stands there already stays as it is, and of what cannot be kept nothing is.
+func blobsTogether(t *testing.T, b commands.Blobs, v commands.Vault) {
+	blobPut(t, b, "device-1", "m1", []byte("first"))
+	if err := b.PutAll(t.Context(), "device-1", map[string][]byte{"m1": []byte("second"), "m2": {}, "m3": []byte("third")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PutAll(t.Context(), "device-1", nil); err != nil {
+		t.Errorf("none at all: %v", err)
+	}
+	for mac, want := range map[string]string{"m1": "first", "m2": "", "m3": "third"} {
+		blobWant(t, b, "device-1", mac, []byte(want))
+	}
+	if _, _, err := v.Ensure(t.Context(), "device-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Erase(t.Context(), "device-2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PutAll(t.Context(), "device-2", map[string][]byte{"m1": nil, "m2": nil}); !errors.Is(err, domain.ErrErased) {
+		t.Errorf("of an erased subject: %v, want ErrErased", err)
+	}
 }
 
 func blobsOwnBytes(t *testing.T, b commands.Blobs, _ commands.Vault) {
