@@ -94,6 +94,9 @@ func (s *Service) findCode(ctx context.Context, digits string) (stream domain.St
 
 // redeemer is the device the phone is; one not known yet is made known first.
 func (s *Service) redeemer(ctx context.Context, mac domain.MAC, in RedeemCode) (domain.Device, error) {
+	if in.Port != "" {
+		return s.port(ctx, mac, in)
+	}
 	d, _, err := s.DeviceOfMAC(ctx, mac)
 	if err != nil || d.Live() == nil {
 		return d, err

@@ -6,8 +6,10 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"iter"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -52,6 +54,9 @@ func (s *Service) DryRun(ctx context.Context, do func(context.Context, *Service)
 	over.DevicesURL = s.DevicesURL
 	if s.Registry != nil {
 		over.Registry = plannedRegistry{s.Registry, over}
+	}
+	if s.Sysclients != nil {
+		over.Sysclients = patientSysclients{s.Sysclients}
 	}
 	over.Vault = &overlayVault{Vault: s.Vault, log: log, own: make(map[domain.Subject]*passingKey)}
 	var events []domain.Recorded
@@ -201,6 +206,17 @@ type noNotifier struct{}
 
 func (noNotifier) Notify(context.Context, Notification) ([]domain.DeviceSyncOutcome, error) {
 	return nil, nil
+}
+
+// patientSysclients reach nobody, and take everything.
+type patientSysclients struct{ Sysclients }
+
+func (patientSysclients) Fetch(context.Context, domain.DeviceID, string, string, []byte) (int, []byte, error) {
+	return http.StatusOK, nil, nil
+}
+
+func (patientSysclients) Configure(context.Context, domain.DeviceID, []json.RawMessage) error {
+	return nil
 }
 
 // overlayVault uses the real keys of subjects that have one, and passing keys for those that only the

@@ -231,6 +231,9 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 			_, err = decide(ctx, s, k.stream, func(domain.Token) ([]domain.Event, error) {
 				return []domain.Event{domain.TokenDenied{Hour: k.hour, Count: n}}, nil
 			})
+		case "device":
+			_, err = s.record(ctx, domain.DeviceID(k.stream.ID()), domain.DeviceSysclientDenied{Hour: k.hour, Count: n})
+			err = unlessGone(err)
 		case "apikey":
 			_, err = decide(ctx, s, k.stream, func(a domain.APIKey) ([]domain.Event, error) {
 				return []domain.Event{domain.APIKeyDenied{Hour: k.hour, Count: n}}, nil

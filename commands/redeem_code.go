@@ -16,12 +16,15 @@ type RedeemCode struct {
 	Model    string `json:"model" validate:"max=64,text"`
 	Firmware string `json:"firmware" validate:"max=64,text"`
 	Plugin   string `json:"plugin" validate:"omitempty,id"`
+	// Port, when set, is the analog port ("TEL1") of the phone that the code is for.
+	Port string `json:"-"`
 }
 
 // Redeemed is what came of a redemption.
 type Redeemed struct {
 	DeviceID domain.DeviceID
 	TenantID domain.TenantID
+	Purpose  string // of the code
 	// Position is where the phone's files must have caught up to.
 	Position domain.Position
 }
@@ -70,6 +73,13 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 		}
 		if c.RedeemedBy == mac {
 			device = c.DeviceID
+			d, _, err := load[domain.Device](ctx, s.Log, device.Stream())
+			if err != nil {
+				return nil, err
+			}
+			if d.Sysclient.Port.Port != in.Port {
+				return nil, domain.ErrCodeRedeemed // a phone is not its own port
+			}
 			return c.Redeem(mac, device, s.now())
 		}
 		if _, err := c.Redeem(mac, "", s.now()); err != nil {
@@ -95,5 +105,5 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 	case err != nil:
 		return Redeemed{}, Outcome{}, err
 	}
-	return Redeemed{DeviceID: device, TenantID: code.TenantID, Position: out.Position}, out, nil
+	return Redeemed{DeviceID: device, TenantID: code.TenantID, Purpose: code.Purpose, Position: out.Position}, out, nil
 }

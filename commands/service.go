@@ -47,6 +47,8 @@ type Service struct {
 	Packages    Packages // may be nil where no package is installed or removed
 	// Registry draws the digits of codes where a registry elsewhere leads phones here; nil: they are drawn here.
 	Registry Registry
+	// Sysclients are the devices connected to this process; may be nil: then none is.
+	Sysclients Sysclients
 
 	// Now is the clock; nil means time.Now. Rand is the source of codes and secrets; nil means crypto/rand.
 	Now  func() time.Time

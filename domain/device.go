@@ -255,6 +255,7 @@ type Device struct {
 	// MACPathClosed: the phone has used its secret path, so its MAC alone opens nothing (D24).
 	MACPathClosed bool
 	Sync          Sync
+	Sysclient     Sysclient
 	// PastHash and PastLines are what a reset took off: the phone may still ask below its old path, and be
 	// registered with its old accounts. Gone with the next assignment.
 	PastHash  string
@@ -314,6 +315,7 @@ func (d Device) Apply(e Event) Device {
 		d.CategoryID, d.UserID, d.CodeID, d.DeviceSpec, d.Lines = "", "", "", DeviceSpec{}, nil
 		d.Secret, d.SecretHash, d.Awaiting, d.MACPathClosed = Secret{}, "", false, false
 		d.Config, d.Delivered, d.Sync, d.Gateway = DeviceConfigRegenerated{}, nil, Sync{}, DeviceGatewaySet{}
+		d.Sysclient = Sysclient{SysclientFacts: d.Sysclient.SysclientFacts, Port: d.Sysclient.Port}
 	case DeviceReplaced:
 		d.ReplacedBy, d.Deleted = e.By, true
 	case DeviceMACPathReopened:
@@ -339,6 +341,8 @@ func (d Device) Apply(e Event) Device {
 		d.VendorFiles = put(d.VendorFiles, e.Path, e.SHA256)
 	case DeviceSyncRequested, DeviceSyncOutcome:
 		d.Sync = d.Sync.apply(e)
+	case DeviceSysclientIdentified, DeviceSysclientPasswordSet, DeviceSysclientProved, DeviceURLChecked, DevicePortAttached:
+		d.Sysclient = d.Sysclient.apply(e)
 	}
 	return d
 }

@@ -131,7 +131,8 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
 	}
-	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true}
+	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true,
+		"device.sysclient_denied": true, "device.code_form_requested": true, "device.code_form_shown": true, "device.page_requested": true, "device.page_answered": true}
 	for wire, data := range samples(t) {
 		e, err := domain.Decode(wire, data)
 		if err != nil {

@@ -122,6 +122,7 @@ var schema = []SettingDef{
 
 	text("admin_username", "the phone's administrator"),
 	secret(text("admin_password", "password of the phone's administrator")),
+	flag("admin_password_deployed", "give innovaphone devices the administrator's password when they connect"),
 	text("user_username", "the phone's user"),
 	secret(text("user_password", "password of the phone's user")),
 	flag("web_ui_enabled", "the phone's own web pages, on by default"),
