@@ -18,6 +18,8 @@ type AdmitSysclient struct {
 	Facts domain.SysclientFacts
 	// Code is the provisioning code it shows; empty for none.
 	Code string
+	// Domain, Token and Category are what its URL names for automatic provisioning; all empty for none.
+	Domain, Token, Category string
 	// Trusted: it asks from a network whose devices are believed their address, or its certificate proved it.
 	Trusted bool
 }
@@ -84,7 +86,13 @@ func (s *Service) AdmitSysclient(ctx context.Context, in AdmitSysclient) (Admiss
 			}
 		}
 	}
-	if d.Live() != nil || !d.Assigned() || !reaches(ctx, d.TenantID) {
+	ours := d.Live() == nil && d.Assigned() && reaches(ctx, d.TenantID)
+	if in.Token != "" && !(ours && d.Sysclient.HasPassword()) {
+		if token, err := s.admitAsSysclient(ctx, in); err != nil || token.Password != "" || !ours {
+			return token, err
+		}
+	}
+	if !ours {
 		return a, nil
 	}
 	a.Device, a.TenantID = d.ID, d.TenantID
@@ -103,7 +111,7 @@ func (s *Service) AdmitSysclient(ctx context.Context, in AdmitSysclient) (Admiss
 
 // ReadmitSysclient is for a device that was challenged and could not answer. When it has never answered with its
 // present password, the message that brought it was lost, and what let the device have it lets it have it again: its
-// code while that may be repeated, or that it is trusted. Otherwise the zero Admission.
+// code while that may be repeated, its token, or that it is trusted. Otherwise the zero Admission.
 func (s *Service) ReadmitSysclient(ctx context.Context, in AdmitSysclient) (Admission, error) {
 	d, _, err := s.DeviceOfMAC(ctx, in.MAC)
 	if err != nil || d.Live() != nil || d.Sysclient.Proved || !reaches(ctx, d.TenantID) {
@@ -112,6 +120,8 @@ func (s *Service) ReadmitSysclient(ctx context.Context, in AdmitSysclient) (Admi
 	switch {
 	case in.Code != "":
 		return s.redeemAsSysclient(ctx, in)
+	case in.Token != "" && d.Sysclient.Password.Grant == domain.GrantToken:
+		return s.admitAsSysclient(ctx, in)
 	case in.Trusted && d.Assigned() && d.Sysclient.Password.Grant == domain.GrantOperator:
 		password, err := s.GrantSysclient(ctx, GrantSysclient{Device: d.ID, Grant: domain.GrantOperator})
 		return Admission{Device: d.ID, TenantID: d.TenantID, Password: password}, err
@@ -176,6 +186,28 @@ func (s *Service) redeemAsSysclient(ctx context.Context, in AdmitSysclient) (Adm
 	}
 	a := Admission{Device: d.ID, TenantID: d.TenantID}
 	a.Password, err = s.GrantSysclient(ctx, GrantSysclient{Device: d.ID, Grant: domain.GrantCode, Code: in.Code, Administrative: redeemed.Purpose == "administrative"})
+	return a, err
+}
+
+// admitAsSysclient puts the device where the token leads, and gives it its password.
+func (s *Service) admitAsSysclient(ctx context.Context, in AdmitSysclient) (Admission, error) {
+	// A token of another tenant than the path's leads nowhere, before it is used.
+	if t, err := s.TenantByDomain(ctx, in.Domain); err == nil && !reaches(ctx, t.ID) {
+		return Admission{Refused: domain.ErrTokenRefused}, nil
+	}
+	admit := AdmitByToken{Domain: in.Domain, Token: in.Token, Category: in.Category, MAC: in.MAC, Model: in.Facts.Product, Firmware: in.Facts.Version}
+	if !in.Facts.Foreign {
+		admit.Vendor = domain.VendorInnovaphone
+	}
+	admitted, _, err := s.AdmitByToken(ctx, admit)
+	if err != nil {
+		if errors.Is(err, domain.ErrTokenRefused) || errors.Is(err, ErrGuesses) || errors.Is(err, ErrInvalid) || refused(err) {
+			return Admission{Refused: err}, nil
+		}
+		return Admission{}, err
+	}
+	a := Admission{Device: admitted.DeviceID, TenantID: admitted.TenantID}
+	a.Password, err = s.GrantSysclient(ctx, GrantSysclient{Device: admitted.DeviceID, Grant: domain.GrantToken})
 	return a, err
 }
 

@@ -41,6 +41,7 @@ type conn struct {
 	work   sync.WaitGroup // what runs beside the reader; see do
 	heard  atomic.Int64   // unix nanoseconds of the latest sign of life
 	kicked atomic.Bool
+	ending atomic.Bool // it is being closed: what still comes is not looked at
 
 	mac    domain.MAC      // under server.mu: as it has said
 	device domain.DeviceID // under server.mu: as which it is in
@@ -78,15 +79,13 @@ func (c *conn) serve() {
 			return
 		}
 		c.heard.Store(c.server.opt.Now().UnixNano())
-		if kind != websocket.MessageBinary {
-			c.end(websocket.StatusUnsupportedData, "binary messages only")
-			return
-		}
 		f, err := wire.Parse(b)
 		switch {
+		case c.ending.Load():
+		case kind != websocket.MessageBinary:
+			c.end(websocket.StatusUnsupportedData, "binary messages only")
 		case err != nil:
 			c.end(websocket.StatusProtocolError, "not a frame")
-			return
 		case f.Tunnel != nil:
 			c.tunnelled(f.Tunnel)
 		case f.Type == wire.TypeIdentify:
@@ -127,6 +126,9 @@ func (c *conn) do(f func()) {
 
 // end closes the connection in the background: the other side may not be listening.
 func (c *conn) end(code websocket.StatusCode, reason string) {
+	if c.ending.Swap(true) {
+		return
+	}
 	c.server.mu.Lock()
 	ws := c.ws
 	c.server.mu.Unlock()
@@ -224,7 +226,8 @@ func facts(i wire.Identify) domain.SysclientFacts {
 
 // question is what is asked about the device. c.deciding is held.
 func (c *conn) question() commands.AdmitSysclient {
-	return commands.AdmitSysclient{MAC: c.mac, Facts: facts(c.said), Code: c.said.ProvisioningCode, Trusted: c.trusted(c.mac)}
+	return commands.AdmitSysclient{MAC: c.mac, Facts: facts(c.said), Code: c.said.ProvisioningCode, Trusted: c.trusted(c.mac),
+		Domain: c.query.Get("domain"), Token: c.query.Get("token"), Category: c.query.Get("category")}
 }
 
 // identify is a device that says who it is, and maybe proves it.
@@ -385,7 +388,7 @@ func (c *conn) reconsider() {
 	}
 	q := c.question()
 	if !c.again {
-		q.Code = "" // it was told already
+		q.Code, q.Token = "", "" // it was told already
 	}
 	a, err := c.server.opt.Service.AdmitSysclient(c.caller(), q)
 	if err == nil && (a.Device == "" || a.Challenge && a.Password == c.unanswered) {
