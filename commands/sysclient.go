@@ -165,11 +165,15 @@ type ShowCodeForm struct {
 // codeForm is the command that makes a phone ask for a code; it needs neither restart nor saving.
 const codeForm = "/!vars%20create%20UPDATE/PROVISIONING-CODE%20h%20prompt"
 
-// ErrPhone: the phone answered, and refused.
-var ErrPhone = errors.New("the phone did not take the command")
+var (
+	// ErrPhone: the phone answered, and refused.
+	ErrPhone = errors.New("the phone did not take the command")
+	// ErrNoAnswer: the device is connected, and did not answer in time, or not with HTTP, or with too much.
+	ErrNoAnswer = errors.New("the device did not answer")
+)
 
 // ShowCodeForm records the request before the phone is told, and that it took the command afterwards. Errors:
-// ErrInvalid, domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, ErrOffline, ErrPhone.
+// ErrInvalid, domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, ErrOffline, ErrPhone, ErrNoAnswer.
 func (s *Service) ShowCodeForm(ctx context.Context, in ShowCodeForm) (Outcome, error) {
 	if err := check(in); err != nil {
 		return Outcome{}, err
@@ -221,7 +225,7 @@ type Page struct {
 }
 
 // OpenPage records what is asked before it asks, and what came of it. Errors: ErrInvalid, domain.ErrDeviceUnknown,
-// domain.ErrDeviceDeleted, ErrOffline.
+// domain.ErrDeviceDeleted, ErrOffline, ErrNoAnswer.
 func (s *Service) OpenPage(ctx context.Context, in OpenPage) (Page, Outcome, error) {
 	if err := check(in); err != nil {
 		return Page{}, Outcome{}, err

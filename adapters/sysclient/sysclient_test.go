@@ -717,7 +717,7 @@ func TestTunnelTrouble(t *testing.T) {
 		{"it shuts the tunnel", func(d *device, f *wire.Tunnel) bool {
 			d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventShutdown}}.Bytes())
 			return true
-		}, sysclient.ErrNoAnswer},
+		}, commands.ErrNoAnswer},
 		{"no HTTP", func(d *device, f *wire.Tunnel) bool {
 			if f.Event == wire.EventSend {
 				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventSendResult}}.Bytes())
@@ -725,13 +725,13 @@ func TestTunnelTrouble(t *testing.T) {
 				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("hello\r\n\r\n")}}.Bytes())
 			}
 			return true
-		}, sysclient.ErrNoAnswer},
+		}, commands.ErrNoAnswer},
 		{"a flood nobody asked for", func(d *device, f *wire.Tunnel) bool {
 			for range 40 {
 				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("x")}}.Bytes())
 			}
 			return true
-		}, sysclient.ErrNoAnswer},
+		}, commands.ErrNoAnswer},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := o.dial(o.url)

@@ -28,10 +28,8 @@ const (
 )
 
 var (
-	// ErrNoAnswer: the device did not answer in time, or not with HTTP.
-	ErrNoAnswer = errors.New("the device did not answer")
-	// ErrAnswerTooBig: the answer has more than 8 MiB.
-	ErrAnswerTooBig = errors.New("the device's answer is too big")
+	// ErrAnswerTooBig: the answer has more than 8 MiB. It is a commands.ErrNoAnswer.
+	ErrAnswerTooBig = fmt.Errorf("%w with 8 MiB or less", commands.ErrNoAnswer)
 	// ErrBadRequest: the path is none that can be asked for.
 	ErrBadRequest = errors.New("not a path on a device")
 )
@@ -58,7 +56,7 @@ func (c *conn) openTunnel(ctx context.Context) (*tunnel, error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ErrNoAnswer
+		return nil, commands.ErrNoAnswer
 	}
 	c.tunnelMu.Lock()
 	defer c.tunnelMu.Unlock()
@@ -135,11 +133,11 @@ func (t *tunnel) Write(p []byte) (int, error) {
 		select {
 		case <-t.acks:
 		case <-t.shut:
-			return sent, t.end(ErrNoAnswer)
+			return sent, t.end(commands.ErrNoAnswer)
 		case <-idle.C:
-			return sent, ErrNoAnswer
+			return sent, commands.ErrNoAnswer
 		case <-t.ctx.Done():
-			return sent, ErrNoAnswer
+			return sent, commands.ErrNoAnswer
 		}
 		sent += len(piece)
 	}
@@ -180,9 +178,9 @@ func (t *tunnel) Read(p []byte) (int, error) {
 				return 0, t.end(io.EOF)
 			}
 		case <-idle.C:
-			return 0, ErrNoAnswer
+			return 0, commands.ErrNoAnswer
 		case <-t.ctx.Done():
-			return 0, ErrNoAnswer
+			return 0, commands.ErrNoAnswer
 		}
 	}
 	n := copy(p, t.rest)
@@ -196,11 +194,11 @@ func (t *tunnel) pause() error {
 	case <-time.After(idlePause):
 		return nil
 	case <-t.ctx.Done():
-		return ErrNoAnswer
+		return commands.ErrNoAnswer
 	}
 }
 
-// fetch carries one exchange. Errors: commands.ErrOffline, ErrNoAnswer, ErrAnswerTooBig, ErrBadRequest.
+// fetch carries one exchange. Errors: commands.ErrOffline, commands.ErrNoAnswer, ErrAnswerTooBig, ErrBadRequest.
 func (c *conn) fetch(ctx context.Context, method, path string, body []byte) (int, []byte, error) {
 	if !strings.HasPrefix(path, "/") || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return 0, nil, ErrBadRequest
@@ -239,8 +237,8 @@ func (c *conn) fetch(ctx context.Context, method, path string, body []byte) (int
 
 // known is an error of reading an answer in the words above.
 func known(err error) error {
-	if errors.Is(err, commands.ErrOffline) || errors.Is(err, ErrNoAnswer) {
+	if errors.Is(err, commands.ErrOffline) || errors.Is(err, commands.ErrNoAnswer) {
 		return err
 	}
-	return ErrNoAnswer // not HTTP, or cut short
+	return commands.ErrNoAnswer // not HTTP, or cut short
 }

@@ -28,6 +28,7 @@ import (
 	"ledgerline/adapters/reactor"
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/sipnotify"
+	"ledgerline/adapters/sysclient"
 	"ledgerline/adapters/vault"
 	"ledgerline/adapters/views"
 	"ledgerline/commands"
@@ -61,24 +62,25 @@ type blobStore interface {
 
 // engine is everything but the listeners: stores, service, projections, reactor.
 type engine struct {
-	cfg       Config
-	log       eventLog
-	ledger    *ledger.Ledger // nil with another store
-	vault     keyVault
-	blobs     blobStore
-	plugins   *plugins.Set
-	depot     *plugins.Depot
-	changed   *changedPlugins
-	views     *views.Store
-	past      *views.Past
-	runner    *projections.Runner
-	shelf     *views.Shelf
-	sightings *sightings.Sightings
-	service   *commands.Service
-	reactor   *reactor.Reactor
-	metrics   *prometheus.Registry
-	rewritten prometheus.Gauge
-	closers   []func() error
+	cfg        Config
+	log        eventLog
+	ledger     *ledger.Ledger // nil with another store
+	vault      keyVault
+	blobs      blobStore
+	plugins    *plugins.Set
+	depot      *plugins.Depot
+	changed    *changedPlugins
+	views      *views.Store
+	past       *views.Past
+	runner     *projections.Runner
+	shelf      *views.Shelf
+	sightings  *sightings.Sightings
+	service    *commands.Service
+	sysclients *sysclient.Server
+	reactor    *reactor.Reactor
+	metrics    *prometheus.Registry
+	rewritten  prometheus.Gauge
+	closers    []func() error
 }
 
 // openEngine opens the stores and wires the parts; nothing runs yet. On an error what was opened is closed.
@@ -119,6 +121,9 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.onChange})
 	e.shelf.Runner = e.runner
 	if err := e.makeService(); err != nil {
+		return nil, err
+	}
+	if err := e.openSysclients(); err != nil {
 		return nil, err
 	}
 	if err := e.openDepot(); err != nil {
@@ -277,6 +282,9 @@ func (e *engine) onChange(c projections.Change) {
 		e.vault.Forget(c.Destroyed...)
 	}
 	e.shelf.OnChange(c)
+	if e.sysclients != nil {
+		e.sysclients.Changed(c.Streams)
+	}
 	e.changed.note(c)
 }
 

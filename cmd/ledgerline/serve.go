@@ -23,6 +23,7 @@ import (
 	"ledgerline/adapters/phonetftp"
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/softphone"
+	"ledgerline/adapters/sysclient"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -225,7 +226,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
 	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
-		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}}})
+		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}}})
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +244,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 		func(ctx context.Context) error { return serveHTTP(ctx, l.admin, withProvd(api, wazo)) },
 		func(ctx context.Context) error { return phones.Serve(ctx, l.phones) },
 		func(ctx context.Context) error { return serveHTTP(ctx, l.ops, ops) },
+		func(ctx context.Context) error { <-ctx.Done(); e.sysclients.Close(); return nil },
 	}
 	servers = append(servers, beside...)
 	if l.tftp != nil {
