@@ -28,7 +28,7 @@ func (s *Service) Authenticate(ctx context.Context, token string) (domain.APIKey
 	case !key.Exists:
 		return domain.APIKey{}, domain.ErrAPIKeyUnknown
 	case !same || key.Usable(s.now()) != nil:
-		s.denials.add(domain.APIKeyID(id).Stream(), s.now())
+		s.budgets().denials.add(domain.APIKeyID(id).Stream(), s.now())
 		return domain.APIKey{}, domain.ErrAPIKeyDead
 	}
 	return key, nil

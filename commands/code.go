@@ -117,13 +117,13 @@ const exhaustedRetry = time.Hour
 // rollout code gets, or it would tell a guesser which code is good.
 func (s *Service) wrongCode(caller Caller, mac domain.MAC, known domain.StreamID) error {
 	if known != "" {
-		s.denials.add(known, s.now())
+		s.budgets().denials.add(known, s.now())
 	}
 	if caller.Confirmed {
 		return domain.ErrCodeRefused
 	}
-	s.guard.Wrong(caller.IP, mac, s.now())
-	if s.guard.Exhausted(s.now()) {
+	s.Guard().Wrong(caller.IP, mac, s.now())
+	if s.Guard().Exhausted(s.now()) {
 		return &GuessError{exhaustedRetry}
 	}
 	return domain.ErrCodeRefused

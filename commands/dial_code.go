@@ -69,7 +69,7 @@ func (s *Service) DialCode(ctx context.Context, in DialCode) (Dialled, Outcome, 
 	}
 	now := s.now()
 	who := domain.MAC(string(in.TenantID) + "/" + in.Account) // stands for the phone: nothing but the account tells who it is
-	if s.dialling.blocked(in, who, now) {
+	if s.budgets().dialling.blocked(in, who, now) {
 		return said(Dialled{Result: DialBlocked}), Outcome{}, nil
 	}
 	code := strings.ToLower(strings.NewReplacer(" ", "", "-", "").Replace(in.Code))
@@ -81,7 +81,7 @@ func (s *Service) DialCode(ctx context.Context, in DialCode) (Dialled, Outcome, 
 			return Dialled{}, Outcome{}, err
 		}
 		if l.Live() != nil {
-			s.dialling.wrong(in, who, now)
+			s.budgets().dialling.wrong(in, who, now)
 			return said(Dialled{Result: DialWrong}), Outcome{}, nil
 		}
 	}

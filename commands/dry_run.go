@@ -58,6 +58,10 @@ func (s *Service) DryRun(ctx context.Context, do func(context.Context, *Service)
 	if s.Sysclients != nil {
 		over.Sysclients = patientSysclients{s.Sysclients}
 	}
+	over.planned = s
+	if s.Borders != nil {
+		over.Borders = plannedBorders{s.Borders}
+	}
 	over.Vault = &overlayVault{Vault: s.Vault, log: log, own: make(map[domain.Subject]*passingKey)}
 	var events []domain.Recorded
 	err = do(noting(ctx, func(r []domain.Recorded) { events = append(events, r...) }), over)
@@ -218,6 +222,11 @@ func (patientSysclients) Fetch(context.Context, domain.DeviceID, string, string,
 func (patientSysclients) Configure(context.Context, domain.DeviceID, []json.RawMessage) error {
 	return nil
 }
+
+// plannedBorders reads mappings and asks no gateway.
+type plannedBorders struct{ Borders }
+
+func (plannedBorders) Dial(BorderAccess) (Border, error) { return nil, ErrNoBorders }
 
 // overlayVault uses the real keys of subjects that have one, and passing keys for those that only the
 // plan knows; it makes and destroys nothing.

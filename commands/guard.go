@@ -171,6 +171,22 @@ func prefix(ip string) string {
 	return a.String()
 }
 
+// budgets are what is counted of wrong codes, passwords and numbers. A guess is one also where a plan is asked for: a
+// plan draws on the budgets of the service it is made for, or it would tell good codes from wrong ones without end.
+type budgets struct {
+	codes      Guard
+	softphones Guard // wrong passwords and codes of softphones, per source and per user
+	dialling   dialling
+	denials    denials
+}
+
+func (s *Service) budgets() *budgets {
+	if s.planned != nil {
+		return s.planned.budgets()
+	}
+	return &s.own
+}
+
 // denials gathers refusals of known credentials until their hour is over (D27).
 type denials struct {
 	mu     sync.Mutex
@@ -220,7 +236,7 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 		until = until.Add(time.Hour)
 	}
 	var errs []error
-	for k, n := range s.denials.take(until) {
+	for k, n := range s.budgets().denials.take(until) {
 		var err error
 		switch k.stream.Category() {
 		case "softphone":
@@ -244,7 +260,7 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 			})
 		}
 		if err != nil {
-			s.denials.back(k, n)
+			s.budgets().denials.back(k, n)
 			errs = append(errs, err)
 		}
 	}

@@ -134,7 +134,7 @@ func equalTexts(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a),
 
 // softphoneOfToken is the softphone a token belongs to.
 func (s *Service) softphoneOfToken(ctx context.Context, in SoftphoneCall) (domain.Softphone, error) {
-	if err := s.softphones.Allow(in.IP, "", s.now()); err != nil {
+	if err := s.budgets().softphones.Allow(in.IP, "", s.now()); err != nil {
 		return domain.Softphone{}, err
 	}
 	id, secret, _ := strings.Cut(strings.TrimPrefix(in.Password, tokenPrefix), "_")
@@ -166,9 +166,9 @@ func (s *Service) softphoneOfToken(ctx context.Context, in SoftphoneCall) (domai
 // wrongSoftphone counts a wrong password, code or token; known is the softphone it was for.
 func (s *Service) wrongSoftphone(in SoftphoneCall, known domain.SoftphoneID) error {
 	if known != "" {
-		s.denials.add(known.Stream(), s.now())
+		s.budgets().denials.add(known.Stream(), s.now())
 	}
-	s.softphones.Wrong(in.IP, budgetName(in), s.now())
+	s.budgets().softphones.Wrong(in.IP, budgetName(in), s.now())
 	return domain.ErrSoftphoneRefused
 }
 
@@ -189,7 +189,7 @@ type signIn struct {
 
 // signInOf checks what the user typed. An unknown user costs what a wrong password costs.
 func (s *Service) signInOf(ctx context.Context, in SoftphoneCall) (signIn, error) {
-	if err := s.softphones.Allow(in.IP, budgetName(in), s.now()); err != nil {
+	if err := s.budgets().softphones.Allow(in.IP, budgetName(in), s.now()); err != nil {
 		return signIn{}, err
 	}
 	p, err := s.softphoneByName(ctx, in)

@@ -69,25 +69,22 @@ type Service struct {
 	// DiscoveryCap bounds device.discovered per hour; zero means 2000.
 	DiscoveryCap int
 
-	guard     Guard
+	planned   *Service // whose plan this one makes; nil for one that does what it says
+	own       budgets
 	serving   serving
-	denials   denials
 	ownKeys   ownKeys
 	discovery discovery
 	layers    layerCache
 	epochs    epochs
 	resyncs   resyncs
-	dialling  dialling
 	borders   borders
 	signIns   signIns
-	// softphones is the budget on wrong passwords and codes of softphones, per source and per user.
-	softphones Guard
 
 	operations Operations
 }
 
 // Guard is the budget on wrong codes; see guard.go.
-func (s *Service) Guard() *Guard { return &s.guard }
+func (s *Service) Guard() *Guard { return &s.budgets().codes }
 
 // Outcome is what a command did. Events is empty when there was nothing new. Position is where the
 // deciding stream's last event stands, whether or not it is new: a reader that has caught up with it

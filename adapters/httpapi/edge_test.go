@@ -134,7 +134,11 @@ func TestConfirmedRedemption(t *testing.T) {
 		return o.ask(token, "POST", "/codes/redeem"+query, map[string]any{"code": "000000000000", "mac": mac, "confirm": confirm})
 	}
 	wrong(o.tokens["acme/helpdesk"], "0015650e0e01", true, "").problem(t, 403, "forbidden")
-	wrong(o.root, "0015650e0e01", false, "?dry_run=true").problem(t, 400, "invalid", "dry_run")
+	for range 5 { // a plan draws on the same budget
+		wrong(o.root, "0015650e0e01", false, "?dry_run=true").problem(t, 409, "code-refused")
+	}
+	wrong(o.root, "0015650e0e01", false, "?dry_run=true").problem(t, 429, "too-many-guesses")
+	o.Clock.Advance(time.Hour)
 	for range 30 {
 		wrong(o.tokens["acme/operator"], "0015650e0e02", true, "").problem(t, 409, "code-refused")
 	}

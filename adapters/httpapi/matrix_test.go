@@ -181,6 +181,7 @@ func anonymous(b []byte) string {
 
 // request sends the example of an operation.
 func (o *office) request(token, operation string, at, of place, headers ...string) reply {
+	operation, query, _ := strings.Cut(operation, "?")
 	method, path, _ := strings.Cut(operation, " ")
 	body, has := o.example(operation, at, of)
 	filled := o.fill(path, at, of)
@@ -197,6 +198,9 @@ func (o *office) request(token, operation string, at, of place, headers ...strin
 		filled += "?q=" + at.tenant()
 	case "GET /events":
 		filled += "?limit=5"
+	}
+	if query != "" {
+		filled += "?" + query
 	}
 	if !has {
 		return o.ask(token, method, filled, nil, headers...)

@@ -3,9 +3,11 @@ package httpapi_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"ledgerline/commands"
@@ -84,7 +86,10 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 		if p := prepare[operation]; p != nil {
 			at = p(o)
 		}
+		plan := o.plan(operation, at)
+		before := o.Log.Events()
 		o.onRecord(operation, func() reply { return o.request(o.root, operation, at, "acme", "X-Reason", "because") })
+		o.asPlanned(operation, plan, before)
 	}
 	o := open(t)
 	code := o.ask(o.root, http.MethodPost, "/codes", map[string]any{"tenant_id": "acme", "category_id": "acme.desk", "purpose": "self_service"})
@@ -93,6 +98,82 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 	o.onRecord("POST /codes/redeem", func() reply {
 		return o.ask(o.root, http.MethodPost, "/codes/redeem", map[string]any{"code": issued.Code, "mac": phones["nobody"]}, "X-Reason", "because")
 	})
+}
+
+// unplanned are the operations of which no plan can be made, or none that holds. Each says why.
+var unplanned = map[string]string{
+	"POST /devices/{id}/reveal":          "a look at secrets is no change; it is on record all the same",
+	"POST /devices/{id}/sync":            "what the phone answers, only the phone knows: of the outcome there is no plan",
+	"POST /gateways/{id}/reconcile":      asksGateway, // it has a plan_only of its own
+	"POST /gateways/{id}/self-test":      asksGateway,
+	"POST /gateways/{id}/token/request":  asksGateway,
+	"POST /gateways/{id}/token/verifier": asksGateway,
+}
+
+const asksGateway = "what a gateway answers cannot be planned"
+
+// plan is what a dry run of an operation says would be recorded: streams and types. nil where there is none to be had.
+func (o *office) plan(operation string, at place) []string {
+	o.t.Helper()
+	if unplanned[operation] != "" {
+		return nil
+	}
+	var plan struct {
+		DryRun bool `json:"dry_run"`
+		Events []struct{ Stream, Type string }
+	}
+	o.nothing(o.t, func() {
+		r := o.request(o.root, operation+"?dry_run=true", at, "acme", "X-Reason", "because")
+		if r.status != http.StatusOK {
+			o.t.Errorf("dry run of %s: %d %s", operation, r.status, r.body)
+			return
+		}
+		o.ok(json.Unmarshal(r.body, &plan))
+		for _, canary := range canaries {
+			if strings.Contains(string(r.body), canary) {
+				o.t.Errorf("the plan of %s shows %s", operation, canary)
+			}
+		}
+	})
+	if !plan.DryRun {
+		o.t.Errorf("%s: no plan", operation)
+	}
+	planned := []string{}
+	for _, e := range plan.Events {
+		planned = append(planned, e.Stream+" "+e.Type)
+	}
+	return planned
+}
+
+// asPlanned wants what was recorded since to be what was planned. A stream that is new has an id of its own each time.
+func (o *office) asPlanned(operation string, planned []string, before []domain.Recorded) {
+	o.t.Helper()
+	if planned == nil {
+		return
+	}
+	o.ok(o.React(o.t.Context()))
+	known := map[string]bool{}
+	for _, r := range before {
+		known[string(r.Stream)] = true
+	}
+	var real []string
+	for _, r := range o.Log.Events()[len(before):] {
+		if c := r.Stream.Category(); c == "request" || c == "requests" {
+			continue
+		}
+		real = append(real, string(r.Stream)+" "+r.Type)
+	}
+	for _, list := range [][]string{planned, real} {
+		for i, line := range list {
+			if stream, kind, _ := strings.Cut(line, " "); !known[stream] {
+				list[i] = domain.StreamID(stream).Category() + "-new " + kind
+			}
+		}
+		slices.Sort(list)
+	}
+	if diff := cmp.Diff(planned, real); diff != "" {
+		o.t.Errorf("%s: planned (-) and real (+): %s", operation, diff)
+	}
 }
 
 // append_ puts a fact on record that is not made by any operation of the API.
