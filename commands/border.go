@@ -36,6 +36,13 @@ type BorderAccess struct {
 
 // BorderExchange is the trace of one HTTP exchange: no secret, no body.
 type BorderExchange struct {
+	At time.Time // when it began
+	// Attempt counts the tries of what it is part of, from 1.
+	Attempt int
+	// Body tells equal bodies sent from different ones, within one run of the program: a keyed hash, from which nothing
+	// can be guessed; empty for none. Answer is the beginning of one that the mapping does not fit, secrets masked.
+	Body      string
+	Answer    string
 	Operation string
 	Method    string
 	Path      string // template

@@ -44,6 +44,7 @@ type push struct {
 	began    domain.Position // end of the log when this began: creations intended before it may have been under way
 	settled  time.Time       // when such creations may be repeated
 	client   Border
+	tried    int             // failures before of what is being done now
 	revision domain.Revision // of the gateway, the client was made from
 	records  *records
 	icps     []BorderICP
@@ -193,6 +194,7 @@ func (p *push) tell(ctx context.Context, next time.Time, err error) {
 
 func (p *push) trace(e BorderExchange) {
 	const most = 100
+	e.Attempt += p.tried // under mu: a client is used by whoever holds it
 	p.show.Lock()
 	defer p.show.Unlock()
 	if p.seen.Exchanges = append(p.seen.Exchanges, e); len(p.seen.Exchanges) > most {
@@ -335,6 +337,8 @@ func (p *push) one(ctx context.Context, client Border, g domain.Gateway, id doma
 		j = &job{rev: u.Rev, unclear: j != nil && j.unclear}
 		p.jobs[id] = j
 	}
+	p.tried = j.failures
+	defer func() { p.tried = 0 }()
 	var events []domain.Event
 	if u.Wanted {
 		events, err = p.bring(ctx, client, g, u, j, p.wasUnderWay(u, h))

@@ -265,7 +265,7 @@ func (a *api) gatewayWork() {
 		}{}
 		out.Body.Items = []exchange{}
 		for _, e := range a.Service.Exchanges(row.ID) {
-			out.Body.Items = append(out.Body.Items, exchange{e.Operation, e.Method, e.Path, e.Status, e.Elapsed.Milliseconds(), e.Class})
+			out.Body.Items = append(out.Body.Items, exchange{e.At, e.Operation, e.Attempt, e.Method, e.Path, e.Body, e.Status, e.Elapsed.Milliseconds(), e.Class, e.Answer})
 		}
 		return out, nil
 	})
@@ -273,12 +273,16 @@ func (a *api) gatewayWork() {
 }
 
 type exchange struct {
-	Operation string `json:"operation"`
-	Method    string `json:"method"`
-	Path      string `json:"path"`
-	Status    int    `json:"status" doc:"0: no answer"`
-	ElapsedMS int64  `json:"elapsed_ms"`
-	Class     string `json:"class,omitempty"`
+	At        time.Time `json:"at"`
+	Operation string    `json:"operation"`
+	Attempt   int       `json:"attempt" doc:"of what it is part of, from 1"`
+	Method    string    `json:"method"`
+	Path      string    `json:"path"`
+	Body      string    `json:"body,omitempty" doc:"tells equal bodies from different ones: a hash keyed for this run of the server"`
+	Status    int       `json:"status" doc:"0: no answer"`
+	ElapsedMS int64     `json:"elapsed_ms"`
+	Class     string    `json:"class,omitempty"`
+	Answer    string    `json:"answer,omitempty" doc:"beginning of an answer that the mapping does not fit, secrets masked"`
 }
 
 // gatewayRow finds a gateway the caller reaches.

@@ -15,6 +15,8 @@ package mbg
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
@@ -60,7 +62,8 @@ func (Borders) ReadMapping(text string) (domain.GatewayMappingSelected, error) {
 const (
 	maxAnswer = 8 << 20
 	maxPages  = 1000
-	maxShown  = 200 // characters of a gateway's own text in an error
+	maxShown  = 200     // characters of a gateway's own text in an error
+	maxKept   = 4 << 10 // bytes of an answer the mapping does not fit, in the trace
 )
 
 // Dial implements commands.Borders.
@@ -194,6 +197,7 @@ type call struct {
 	sign   oauth.Options
 	plain  bool // not signed
 	form   bool // the answer is no body of the codec
+	again  bool // the same once more, signed anew
 }
 
 func (c *client) credentials() oauth.Credentials {
@@ -212,9 +216,11 @@ func (c *client) do(ctx context.Context, k call) (answer, error) {
 	case class == commands.ClassClock && !k.plain:
 		if date, ok := dateOf(a.header); ok {
 			c.ClockOffset = date.Sub(c.Now())
+			k.again = true
 			a, err = c.once(ctx, k)
 		}
 	case class == commands.ClassNonce:
+		k.again = true
 		a, err = c.once(ctx, k)
 	}
 	return a, err
@@ -232,7 +238,7 @@ func (c *client) once(ctx context.Context, k call) (a answer, err error) {
 	begun := time.Now()
 	defer func() {
 		if c.TraceExchange != nil {
-			c.TraceExchange(commands.BorderExchange{Operation: k.name, Method: k.op.Method, Path: k.op.Path, Status: a.status, Elapsed: time.Since(begun), Class: classOf(err)})
+			c.TraceExchange(c.traceOf(k, a, time.Since(begun), classOf(err)))
 		}
 	}()
 	r, err := c.request(ctx, k)
@@ -249,9 +255,29 @@ func (c *client) once(ctx context.Context, k call) (a answer, err error) {
 	defer resp.Body.Close()
 	a.status, a.header = resp.StatusCode, resp.Header
 	if a.body, err = wire.ReadLimited(resp.Body, maxAnswer); err != nil {
-		return a, &commands.BorderError{Class: commands.ClassTransport, Status: a.status, Text: "the answer broke off: " + c.mask(err.Error()), Unclear: true, Err: err}
+		return a, &commands.BorderError{Class: commands.ClassTransport, Status: a.status, Text: "the answer broke off: " + c.mask(err.Error(), maxShown), Unclear: true, Err: err}
 	}
 	return a, c.judge(k, &a)
+}
+
+// traced keys the hashes of bodies in traces.
+var traced = []byte(rand.Text())
+
+// traceOf is the trace of a call and its answer.
+func (c *client) traceOf(k call, a answer, elapsed time.Duration, class string) commands.BorderExchange {
+	e := commands.BorderExchange{At: c.Now(), Attempt: 1, Operation: k.name, Method: k.op.Method, Path: k.op.Path, Status: a.status, Elapsed: elapsed, Class: class}
+	if k.again {
+		e.Attempt = 2
+	}
+	if len(k.body) > 0 {
+		h := hmac.New(sha256.New, traced)
+		h.Write(k.body)
+		e.Body = hex.EncodeToString(h.Sum(nil)[:8])
+	}
+	if class == commands.ClassProtocol && !k.form {
+		e.Answer = c.mask(wire.Masked(string(a.body[:min(len(a.body), maxKept)])), maxKept)
+	}
+	return e
 }
 
 // request builds and signs r.
@@ -359,7 +385,7 @@ func (c *client) judge(k call, a *answer) error {
 	if !k.form {
 		tree, err := wire.Decode(c.m.Codec.Response, a.body)
 		if err != nil && ok {
-			return &commands.BorderError{Class: commands.ClassProtocol, Status: a.status, Text: c.mask(err.Error()) + " in " + strconv.Quote(c.mask(string(a.body))), Unclear: true, Err: err}
+			return &commands.BorderError{Class: commands.ClassProtocol, Status: a.status, Text: c.mask(err.Error(), maxShown) + " (the answer stands in the trace of exchanges)", Unclear: true, Err: err}
 		}
 		a.tree = tree
 	}
@@ -491,14 +517,14 @@ func (c *client) matches(class string, a *answer) bool {
 func (c *client) text(a *answer) string {
 	for _, list := range [][]string{c.m.Errors.Message, c.m.Errors.Code} {
 		if t := c.texts(list, a); len(t) > 0 {
-			return c.mask(t[0])
+			return c.mask(t[0], maxShown)
 		}
 	}
 	return http.StatusText(a.status)
 }
 
 // mask shortens a foreign text and takes every secret of ours out of it.
-func (c *client) mask(text string) string {
+func (c *client) mask(text string, most int) string {
 	for _, secret := range []string{c.Secret, c.TokenSecret, c.Token} {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, domain.Redacted)
@@ -511,8 +537,8 @@ func (c *client) mask(text string) string {
 		}
 		return r
 	}, text)
-	if r := []rune(clean); len(r) > maxShown {
-		clean = string(r[:maxShown]) + "…"
+	if r := []rune(clean); len(r) > most {
+		clean = string(r[:most]) + "…"
 	}
 	return strings.TrimSpace(clean)
 }
@@ -526,6 +552,9 @@ func (c *client) Clock(ctx context.Context) (time.Time, error) {
 	}
 	c.checked = true
 	date, ok := dateOf(a.header)
+	if off := date.Sub(c.Now()); ok && off.Abs() > 2*time.Second { // Date has whole seconds
+		c.ClockOffset = off
+	}
 	if !ok {
 		return time.Time{}, &commands.BorderError{Class: commands.ClassProtocol, Status: a.status, Text: "the answer has no Date"}
 	}

@@ -265,7 +265,7 @@ func (a *app) exchangesCmd() *cobra.Command {
 		if err := json.Unmarshal(ans.body, &v); err != nil {
 			return fmt.Errorf("read the server's answer: %w", err)
 		}
-		return a.printList(v.Items, []string{"operation", "method", "path", "status", "elapsed_ms", "class"})
+		return a.printList(v.Items, []string{"at", "operation", "attempt", "method", "path", "status", "elapsed_ms", "class", "body", "answer"})
 	}}
 }
 

@@ -159,6 +159,7 @@ type Request struct {
 	Path      string    `json:"path"`
 	Operation string    `json:"operation"`
 	Consumer  string    `json:"consumer"`
+	Stamp     int64     `json:"timestamp,omitempty"` // of its signature, once that fits
 	Status    int       `json:"status"` // 0: the connection was cut
 	Fault     string    `json:"fault,omitempty"`
 }
@@ -350,7 +351,7 @@ func (s *Simulator) serve(r *http.Request, body []byte) (reply, time.Duration) {
 	if a, hit := s.before(faults); hit {
 		return note(a), delay
 	}
-	consumer, token, refused := s.authorize(r, rt, body)
+	consumer, token, refused := s.authorize(r, rt, body, &entry)
 	entry.Consumer = consumer.ID
 	if refused != nil {
 		return note(*refused), delay
@@ -443,7 +444,7 @@ func (s *Simulator) problem(status int, problem string) reply {
 }
 
 // authorize verifies signature, timestamp, nonce, consumer, token and permission.
-func (s *Simulator) authorize(r *http.Request, rt route, body []byte) (Consumer, *Token, *reply) {
+func (s *Simulator) authorize(r *http.Request, rt route, body []byte, entry *Request) (Consumer, *Token, *reply) {
 	refuse := func(status int, problem string) (Consumer, *Token, *reply) {
 		a := s.problem(status, problem)
 		return Consumer{}, nil, &a
@@ -485,6 +486,7 @@ func (s *Simulator) authorize(r *http.Request, rt route, body []byte) (Consumer,
 		return refuse(http.StatusUnauthorized, "signature_invalid")
 	}
 	stamp, err := strconv.ParseInt(o["oauth_timestamp"], 10, 64)
+	entry.Stamp = stamp
 	who := consumer.ID + "\x00" + o["oauth_token"]
 	if err != nil || stamp <= 0 || s.time().Sub(time.Unix(stamp, 0)).Abs() > stampWindow || stamp < s.stamps[who] {
 		return refuse(http.StatusUnauthorized, "timestamp_refused")

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"ledgerline/adapters/mbg/oauth"
+	"ledgerline/domain"
 )
 
 // A body is a tree of map[string]any, []any and scalars, whatever it was written in. An XML element is its text, or
@@ -256,4 +258,21 @@ func (f Field) Truth(v any) bool {
 		return text == strings.ToLower(Scalar(f.True))
 	}
 	return slices.Contains([]string{"true", "1", "yes", "on", "enabled"}, text)
+}
+
+// secretive are the names of values that nobody is to read in a trace.
+const secretive = `[\w:.@-]*(?:pass|pwd|secret|token|verifier|credential)[\w:.@-]*`
+
+var maskers = []*regexp.Regexp{
+	regexp.MustCompile(`(?i)("` + secretive + `"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)`),
+	regexp.MustCompile(`(?i)(<` + secretive + `(?:\s[^<>]*)?>)[^<]+`),
+	regexp.MustCompile(`(?i)(` + secretive + `\s*=\s*)("[^"]*"?|'[^']*'?|[^&\s<>]+)`),
+}
+
+// Masked is a text of a gateway, whole or cut off, without the values of names that speak of secrets.
+func Masked(text string) string {
+	for _, m := range maskers {
+		text = m.ReplaceAllString(text, "${1}"+domain.Redacted)
+	}
+	return text
 }

@@ -142,6 +142,9 @@ func (d Duration) Or(other time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
+// minInterval is between two requests where a mapping says nothing.
+const minInterval = 100 * time.Millisecond
+
 // ErrMapping: a mapping file breaks a rule; the text names lines and rules.
 var ErrMapping = errors.New("mapping")
 
@@ -152,6 +155,7 @@ func ParseMapping(text string) (*Mapping, error) {
 		return nil, fmt.Errorf("%w is larger than %d bytes", ErrMapping, MaxMapping)
 	}
 	m := &Mapping{}
+	m.HTTP.MinInterval = Duration(minInterval)
 	dec := yaml.NewDecoder(bytes.NewReader([]byte(text)))
 	dec.KnownFields(true)
 	if err := dec.Decode(m); err != nil {
