@@ -538,6 +538,38 @@ func TestExpiringCodes(t *testing.T) {
 	}
 }
 
+// A code that is to be erased is taken back, and it is said when its digits are gone: not before the day is over, and
+// the other codes of that day are dead. And by then they are.
+func TestErasingACode(t *testing.T) {
+	k := start(t)
+	erase := func(id domain.CodeID, events ...string) commands.CodeErasure {
+		t.Helper()
+		done, out, err := k.EraseCode(k.ctx, commands.EraseCode{ID: id})
+		k.news(out, err, events...)
+		return done
+	}
+	gone, other := k.issue("rollout"), k.issue("rollout")
+	if done := erase(gone.ID, "code.revoked"); done.Destroyed || done.Alive != 1 || done.By.Before(other.ValidUntil) {
+		t.Errorf("%+v, and another lives until %s", done, other.ValidUntil)
+	}
+	if _, _, err := k.redeem(gone.Code, phone); !errors.Is(err, domain.ErrCodeRefused) {
+		t.Error(err)
+	}
+	done := erase(other.ID, "code.revoked")
+	if midnight := time.Date(2026, 11, 3, 0, 0, 0, 0, time.UTC); done.Destroyed || done.Alive != 0 || done.By.Sub(midnight) > time.Hour {
+		t.Errorf("%+v of the last one, today", done)
+	}
+	for !k.Clock.Now().After(done.By) {
+		_, err := k.ExpireCodes(k.ctx)
+		k.ok(err)
+		k.Clock.Advance(minute / 2)
+	}
+	if again := erase(gone.ID); !again.Destroyed || k.Vault.Has("codeepoch-2026.11.02") {
+		t.Errorf("%+v when its time is over", again)
+	}
+	k.refused(domain.ErrCodeUnknown, func() error { _, _, err := k.EraseCode(k.ctx, commands.EraseCode{ID: "nobody"}); return err })
+}
+
 // A program that stood still for months destroys the keys of the days before all the same.
 func TestEpochsOfLongAgo(t *testing.T) {
 	k := start(t)

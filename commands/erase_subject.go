@@ -9,8 +9,8 @@ import (
 )
 
 // EraseSubject orders that what is sealed for a subject becomes unreadable, for ever and everywhere: a
-// user (with the lines that are theirs), a line, a device, a layer, a tenant's own key, a code epoch. The
-// history and its proofs stand; the order itself is part of it.
+// user (with the lines that are theirs), a line, a device, a layer, a gateway (consumer secret and tokens), a tenant's
+// own key. The history and its proofs stand; the order itself is part of it. Of codes: EraseCode.
 type EraseSubject struct {
 	Subject domain.Subject `json:"subject" validate:"required"`
 }
@@ -19,7 +19,7 @@ type EraseSubject struct {
 func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, error) {
 	stream := in.Subject.Stream()
 	if !slices.Contains(erasable, stream.Category()) || domain.CheckID(stream.ID()) != nil {
-		return Outcome{}, &InvalidError{"subject", "must be user-, line-, device-, layer- or tenant- and an id"}
+		return Outcome{}, &InvalidError{"subject", "must be user-, line-, device-, layer-, gateway-, tenant- or code- and an id"}
 	}
 	// The order is its tenant's business, and stands in its history.
 	tenant, err := s.Owner(ctx, stream)
@@ -56,7 +56,7 @@ func (s *Service) EraseSubject(ctx context.Context, in EraseSubject) (Outcome, e
 }
 
 // erasable are the categories of subjects that an operator may erase.
-var erasable = []string{"user", "line", "device", "layer", "tenant"}
+var erasable = []string{"user", "line", "device", "layer", "gateway", "tenant"}
 
 // forgetFiles removes the files of one life of a device that followed from one of the subjects, except those
 // it has now.

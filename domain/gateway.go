@@ -370,6 +370,11 @@ func (g Gateway) Apply(e Event) Gateway {
 		g.ICPs = withoutICP(g.ICPs, e.NodeID)
 	case GatewayRemoved:
 		g.Removed = true
+	case KeyDestroyed:
+		if e.Subject == g.ID.Subject() { // nothing can be signed any more
+			g.ConsumerID, g.ConsumerSecret, g.ConsumerFingerprint = "", Secret{}, ""
+			g.Temporary, g.Tries, g.Refused, g.Token = GatewayTokenRequested{}, 0, GatewayTokenRefused{}, GatewayToken{}
+		}
 	case GatewayICPMatched:
 		g.ICPs = append(withoutICP(g.ICPs, e.NodeID), NodeICP{NodeID: e.NodeID, Matched: e})
 	case GatewayICPMatchFailed:

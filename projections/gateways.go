@@ -12,7 +12,7 @@ type Gateway struct {
 	Head
 }
 
-var gateways = newNoun("gateway", "gateways", 1,
+var gateways = newNoun("gateway", "gateways", 2,
 	[]string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "name TEXT", "address TEXT", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Gateway]) []any {
 		s := d.State

@@ -240,15 +240,21 @@ func (a *api) codes() {
 		ByID
 		Planned
 	}) (commands.Outcome, error) {
-		row, ok, err := projections.CodeByID(ctx, a.Views, domain.CodeID(in.ID))
-		if err != nil || !ok {
-			return commands.Outcome{}, orNotFound(err)
-		}
-		if err := sees(ctx, row.TenantID); err != nil {
+		row, err := a.ownCode(ctx, domain.CodeID(in.ID))
+		if err != nil {
 			return commands.Outcome{}, err
 		}
 		return s.RevokeCode(ctx, commands.RevokeCode{ID: row.ID})
 	})
+}
+
+// ownCode is a code within the caller's reach.
+func (a *api) ownCode(ctx context.Context, id domain.CodeID) (projections.Code, error) {
+	row, ok, err := projections.CodeByID(ctx, a.Views, id)
+	if err != nil || !ok {
+		return row, orNotFound(err)
+	}
+	return row, sees(ctx, row.TenantID)
 }
 
 func orNotFound(err error) error {

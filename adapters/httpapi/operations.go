@@ -75,17 +75,21 @@ func (a *api) operations() {
 	change(a, op{"POST", "/erase", "erase", "Make everything sealed for a subject unreadable, for ever", admins, 200}, func(ctx context.Context, s *commands.Service, in *struct {
 		DryRun bool `query:"dry_run"`
 		Body   struct {
-			Subject domain.Subject `json:"subject" doc:"user-, line-, device-, layer- or tenant- and an id"`
+			Subject domain.Subject `json:"subject" doc:"user-, line-, device-, layer-, gateway-, tenant- or code- and an id"`
 			Reason  string         `json:"reason" minLength:"1" maxLength:"500" doc:"why, for the record"`
 		}
 	}) (commands.Outcome, string, erasure, error) {
-		answer := erasure{in.Body.Subject}
-		if err := a.reaches(ctx, s, in.Body.Subject.Stream()); err != nil {
-			return commands.Outcome{}, "", answer, err
-		}
+		answer := erasure{Subject: in.Body.Subject, State: "ordered"}
 		c := commands.CallerFrom(ctx)
 		c.Reason = in.Body.Reason
-		out, err := s.EraseSubject(commands.WithCaller(ctx, c), commands.EraseSubject{Subject: in.Body.Subject})
+		ctx = commands.WithCaller(ctx, c)
+		if stream := answer.Subject.Stream(); stream.Category() == "code" {
+			return a.eraseCode(ctx, s, domain.CodeID(stream.ID()), answer)
+		}
+		if err := a.reaches(ctx, s, answer.Subject.Stream()); err != nil {
+			return commands.Outcome{}, "", answer, err
+		}
+		out, err := s.EraseSubject(ctx, commands.EraseSubject{Subject: answer.Subject})
 		return out, "", answer, err
 	})
 	a.parked()
@@ -94,6 +98,20 @@ func (a *api) operations() {
 // erasure is the answer to an erasure.
 type erasure struct {
 	Subject domain.Subject `json:"subject"`
+	State   string         `json:"state" doc:"ordered: the key is destroyed at once; waiting, destroyed: of a code, whose key is that of its day"`
+	By      time.Time      `json:"by,omitzero" doc:"when the digits of a code are gone at the latest"`
+	Alive   int            `json:"alive,omitempty" doc:"codes of the same day that are still alive"`
+}
+
+func (a *api) eraseCode(ctx context.Context, s *commands.Service, id domain.CodeID, answer erasure) (commands.Outcome, string, erasure, error) {
+	if _, err := a.ownCode(ctx, id); err != nil {
+		return commands.Outcome{}, "", answer, err
+	}
+	done, out, err := s.EraseCode(ctx, commands.EraseCode{ID: id})
+	if answer.State, answer.By, answer.Alive = "waiting", done.By, done.Alive; done.Destroyed {
+		answer.State = "destroyed"
+	}
+	return out, "", answer, err
 }
 
 // wholeInstance is nil for a key without tenants of its own: what is beyond tenants is for these only.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ledgerline/adapters/mbg/simulator"
 	"ledgerline/commands"
 	"ledgerline/commands/commandstest"
 	"ledgerline/domain"
@@ -479,5 +480,37 @@ func TestReplayAsksNobody(t *testing.T) {
 	}
 	if n, m := len(o.sim.Log())-asked, len(o.Log.Events())-recorded; n != 0 || m != 0 {
 		t.Errorf("%d requests, %d events", n, m)
+	}
+}
+
+// Somebody with two phones at home has a line for each, with the same extension: two records, each with credentials of
+// its own, neither taken for the other or for one made by hand.
+func TestTwoPhonesOfOneExtension(t *testing.T) {
+	o := ready(t)
+	desk, mobile := o.extension("l1", "4001"), o.extension("l2", "4001")
+	o.remote(desk)
+	o.remote(mobile)
+	o.settle()
+	on := map[string]simulator.User{}
+	for _, u := range o.sim.State().Users {
+		on[u.SetUsername] = u
+	}
+	for _, line := range []domain.LineID{desk, mobile} {
+		u := on[o.lineOf(line).Remote.Username]
+		if u.ICPUsername != "4001" || o.user(line).Status() != domain.SIPUserInSync || o.user(line).MBGID != u.ID {
+			t.Errorf("%s: %+v, %+v", line, u, o.user(line))
+		}
+	}
+	if len(on) != 2 || len(events[domain.SIPUserAdopted](o)) != 0 {
+		t.Errorf("%d records", len(on))
+	}
+	done, _, err := o.Service.ReconcileGateway(o.ctx, commands.ReconcileGateway{ID: edge})
+	if o.ok(err); done.Repairs != 0 || done.Drift.Clashes != 0 || done.Foreign != 0 {
+		t.Errorf("%+v", done)
+	}
+	o.clear(desk)
+	o.settle()
+	if users := o.sim.State().Users; len(users) != 1 || users[0].SetUsername != o.lineOf(mobile).Remote.Username {
+		t.Errorf("%+v", users)
 	}
 }

@@ -259,3 +259,37 @@ func TestTokenByAPI(t *testing.T) {
 		t.Errorf("%s, renewed %d times", g.TokenState(o.Clock.Now()), len(events[domain.GatewayTokenRenewed](o)))
 	}
 }
+
+// Erased, the gateway's consumer secret and tokens open no more: nothing is asked of it, what stands there stays, and
+// the history says so.
+func TestErasingAGateway(t *testing.T) {
+	o := ready(t)
+	line := o.extension("l1", "4001")
+	o.remote(line)
+	o.settle()
+	o.holds(line, "4001")
+	g := o.gateway()
+	_, err := o.Service.EraseSubject(o.ctx, commands.EraseSubject{Subject: edge.Subject()})
+	o.ok(err)
+	o.settle()
+	for name, sealed := range map[string]domain.Sealed{"secret": g.ConsumerSecret.Sealed, "token": g.Token.Token.Sealed, "token's secret": g.Token.Secret.Sealed} {
+		if _, err := o.Vault.Open(o.ctx, sealed); !errors.Is(err, domain.ErrErased) {
+			t.Errorf("the %s opens: %v", name, err)
+		}
+	}
+	if g := o.gateway(); g.Stopped() != "no_token" || g.TokenState(o.Clock.Now()) != domain.TokenUnconfigured {
+		t.Errorf("the queue: %q, the token: %s", g.Stopped(), g.TokenState(o.Clock.Now()))
+	}
+	writes := o.writes()
+	o.clear(line)
+	o.settle()
+	if o.writes() != writes || len(o.onGateway()) != 1 {
+		t.Error("the gateway was asked")
+	}
+	if err := o.request(); !errors.Is(err, domain.ErrGatewayNoConsumer) {
+		t.Error(err)
+	}
+	if _, err := o.Service.SetGatewayConsumer(o.ctx, commands.SetGatewayConsumer{ID: edge, ConsumerID: "x", Secret: "y"}); !errors.Is(err, domain.ErrErased) {
+		t.Error(err)
+	}
+}

@@ -265,7 +265,7 @@ func (a *app) exchangesCmd() *cobra.Command {
 		if err := json.Unmarshal(ans.body, &v); err != nil {
 			return fmt.Errorf("read the server's answer: %w", err)
 		}
-		return a.printList(v.Items, []string{"at", "operation", "attempt", "method", "path", "status", "elapsed_ms", "class", "body", "answer"})
+		return a.printList(v.Items, []string{"at", "operation", "method", "path", "status", "attempt", "elapsed_ms", "class", "body", "answer"})
 	}}
 }
 

@@ -247,7 +247,7 @@ func (a *app) parkedCmd() *cobra.Command {
 
 // eraseCmd destroys a subject's key.
 func (a *app) eraseCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "erase SUBJECT", Short: "Make everything sealed for a subject (user-ID, line-ID, device-ID, layer-ID) unreadable, for ever", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "erase SUBJECT", Short: "Make everything sealed for a subject (user-ID, line-ID, device-ID, layer-ID, gateway-ID, tenant-ID, code-ID) unreadable, for ever", Args: cobra.ExactArgs(1)}
 	cmd.Flags().StringVar(&a.reason, "reason", "", "why, for the record (required)")
 	cmd.Flags().BoolVar(&a.dryRun, "dry-run", false, "show what would be recorded, record nothing")
 	_ = cmd.MarkFlagRequired("reason")

@@ -41,7 +41,7 @@ var kinds = []string{"drop_before", "drop_after", "500", "500_after", "503", "ha
 
 // impatient is the generic mapping with the waits of a test.
 func impatient() string {
-	return strings.NewReplacer("retry_first: 1s ", "retry_first: 20ms ", "retry_max: 5m", "retry_max: 1s", "probe_interval: 60s", "probe_interval: 500ms",
+	return strings.NewReplacer("min_interval: 100ms", "min_interval: 0s", "retry_first: 1s ", "retry_first: 20ms ", "retry_max: 5m", "retry_max: 1s", "probe_interval: 60s", "probe_interval: 500ms",
 		"unclear_wait: 5s ", "unclear_wait: 200ms ").Replace(wire.Generic)
 }
 

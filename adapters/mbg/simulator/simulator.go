@@ -160,7 +160,7 @@ type Request struct {
 	Operation string    `json:"operation"`
 	Consumer  string    `json:"consumer"`
 	Stamp     int64     `json:"timestamp,omitempty"` // of its signature, once that fits
-	Status    int       `json:"status"` // 0: the connection was cut
+	Status    int       `json:"status"`              // 0: the connection was cut
 	Fault     string    `json:"fault,omitempty"`
 }
 
