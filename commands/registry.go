@@ -191,7 +191,7 @@ func (s *Service) ResolveCode(ctx context.Context, in ResolveCode) (Lead, Outcom
 		return Lead{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
 	}
 	caller := CallerFrom(ctx)
-	if err := s.guard.Allow(caller.IP, mac, s.now()); err != nil {
+	if err := s.Guard().Allow(caller.IP, mac, s.now()); err != nil {
 		return Lead{}, Outcome{}, err
 	}
 	stream, err := s.shownCode(ctx, in.Code)
@@ -211,7 +211,7 @@ func (s *Service) ResolveCode(ctx context.Context, in ResolveCode) (Lead, Outcom
 		if err != nil {
 			return nil, err
 		}
-		if long := c.ValidUntil.Sub(c.IssuedAt) > time.Hour; long && s.guard.Exhausted(now) {
+		if long := c.ValidUntil.Sub(c.IssuedAt) > time.Hour; long && s.Guard().Exhausted(now) {
 			return nil, &GuessError{exhaustedRetry}
 		}
 		for _, e := range events {

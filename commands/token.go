@@ -205,7 +205,7 @@ func (s *Service) AdmitByToken(ctx context.Context, in AdmitByToken) (Admitted, 
 		return Admitted{}, Outcome{}, &InvalidError{"mac", domain.ErrBadMAC.Error()}
 	}
 	caller := CallerFrom(ctx)
-	if err := s.guard.Allow(caller.IP, mac, s.now()); err != nil {
+	if err := s.Guard().Allow(caller.IP, mac, s.now()); err != nil {
 		return Admitted{}, Outcome{}, err
 	}
 	id, err := s.tokenID(ctx, in.Token)
@@ -276,8 +276,8 @@ func refusedToken(err error) bool {
 // wrongToken counts a refused token against its source; a known one is a denial on its own stream (D27).
 func (s *Service) wrongToken(caller Caller, mac domain.MAC, id domain.TokenID, known bool) error {
 	if known {
-		s.denials.add(id.Stream(), s.now())
+		s.budgets().denials.add(id.Stream(), s.now())
 	}
-	s.guard.Wrong(caller.IP, mac, s.now())
+	s.Guard().Wrong(caller.IP, mac, s.now())
 	return domain.ErrTokenRefused
 }
