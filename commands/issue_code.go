@@ -24,7 +24,7 @@ type IssuedCode struct {
 	ValidUntil time.Time     `json:"valid_until"`
 }
 
-// IssueCode draws the digits, or has the registry elsewhere draw them. Errors: ErrNoDevicesURL, ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
+// IssueCode draws the digits, or has the registry elsewhere draw them. Errors: ErrNoDevicesURL, ErrRegistry, ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
 // domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant.
 func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outcome, error) {
 	if err := check(in); err != nil {

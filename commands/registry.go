@@ -25,6 +25,9 @@ type Registry interface {
 	Bound(ctx context.Context, digits string, mac domain.MAC) (at time.Time, err error)
 }
 
+// ErrRegistry: the registry elsewhere could not be asked; nothing has changed here.
+var ErrRegistry = errors.New("the registry cannot be asked")
+
 // RegisterServer makes a Devices server known to our registry, or describes it anew, whole. An empty ID makes a new one.
 type RegisterServer struct {
 	ID        domain.ServerID `json:"id" validate:"omitempty,id"`
@@ -283,7 +286,7 @@ func (s *Service) drawCode(ctx context.Context, issued *domain.CodeIssued, try i
 	}
 	digits, until, err := s.Registry.Draw(ctx, fmt.Sprintf("%s.%d", issued.CodeID, try), url, issued.ValidUntil.Sub(issued.IssuedAt))
 	if err != nil {
-		return "", fmt.Errorf("have the registry draw a code: %w", err)
+		return "", fmt.Errorf("draw a code: %w: %w", ErrRegistry, err)
 	}
 	if _, err := domain.NormalizeCode(digits, s.codeLength()); err != nil {
 		return "", fmt.Errorf("the registry draws codes that do not have %d digits: set code-length", s.codeLength())
@@ -306,7 +309,7 @@ func (s *Service) boundElsewhere(ctx context.Context, c domain.Code, digits stri
 	case errors.Is(err, domain.ErrCodeRefused):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("ask the registry whether a code was bound: %w", err)
+		return nil, fmt.Errorf("whether a code was bound: %w: %w", ErrRegistry, err)
 	case !at.Before(c.ValidUntil):
 		return nil, nil
 	}
@@ -324,7 +327,7 @@ func (s *Service) ReleaseAtRegistry(ctx context.Context, stream domain.StreamID)
 		return err // erased: dead there as well
 	}
 	if err := s.Registry.Release(ctx, digits); err != nil {
-		return fmt.Errorf("release a code at the registry: %w", err)
+		return fmt.Errorf("release a code: %w: %w", ErrRegistry, err)
 	}
 	_, err = decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) {
 		if c.Released {

@@ -109,7 +109,7 @@ func fieldName(location string) string {
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
 		domain.ErrLineUnknown, domain.ErrGatewayUnknown, domain.ErrNodeUnknown, domain.ErrSIPUserUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
-		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, commands.ErrOperationUnknown, errNotFound}
+		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, domain.ErrTokenUnknown, domain.ErrServerUnknown, commands.ErrOperationUnknown, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
 	elsewhere = []error{domain.ErrGatewayOfOtherTenant, domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
@@ -134,6 +134,10 @@ var (
 		{domain.ErrCodeRedeemed, "code-redeemed"},
 		{domain.ErrCodeRevoked, "code-revoked"},
 		{domain.ErrCodeRefused, "code-refused"},
+		{commands.ErrNoDevicesURL, "no-devices-url"},
+		{domain.ErrTokenExists, "token-exists"},
+		{domain.ErrTokenDead, "token-dead"},
+		{domain.ErrTokenRotated, "token-rotated"},
 		{domain.ErrDeviceExists, "device-exists"},
 		{domain.ErrDeviceDeleted, "device-deleted"},
 		{domain.ErrDeviceOfOtherTenant, "device-of-other-tenant"},
@@ -219,6 +223,11 @@ func (a *api) translate(ctx context.Context, err error) *problem {
 		return newProblem(http.StatusRequestEntityTooLarge, "too-big", "more than one change can hold")
 	case errors.Is(err, projections.ErrBadCursor):
 		return newProblem(http.StatusBadRequest, "invalid", "cursor "+projections.ErrBadCursor.Error(), fieldError{"cursor", projections.ErrBadCursor.Error()})
+	case errors.Is(err, commands.ErrRegistry):
+		zerolog.Ctx(ctx).Error().Err(err).Msg("registry cannot be asked")
+		p := newProblem(http.StatusServiceUnavailable, "registry-unavailable", "the registry that draws the codes cannot be asked: try again shortly")
+		p.retryAfter = 5
+		return p
 	case errors.Is(err, projections.ErrNotReady):
 		p := newProblem(http.StatusServiceUnavailable, "rebuilding", "views are being rebuilt: try again shortly")
 		p.retryAfter = 1

@@ -66,6 +66,9 @@ func (c *Client) URL() string { return c.Base }
 func (c *Client) Draw(ctx context.Context, key, devicesURL string, ttl time.Duration) (digits string, until time.Time, err error) {
 	var answer drawAnswer
 	err = c.call(ctx, http.MethodPost, "/codes", key, drawRequest{devicesURL, int(ttl.Seconds())}, &answer)
+	if errors.Is(err, domain.ErrCodeRefused) {
+		err = errors.New("there is no registry at " + c.Base)
+	}
 	return answer.Code, answer.ValidUntil, err
 }
 
