@@ -46,10 +46,12 @@ type Options struct {
 	// Verify recomputes the chain of the whole log; nil where the store has none.
 	Verify func(ctx context.Context) (Verified, error)
 	// QR draws a text as SVG; nil where nothing is drawn.
-	QR      func(text string) (svg string, err error)
-	Version string
-	Now     func() time.Time      // nil means time.Now
-	Metrics prometheus.Registerer // may be nil
+	QR func(text string) (svg string, err error)
+	// Sysadmin is the Devices URL of automatic provisioning, and the line that gives it to an innovaphone phone.
+	Sysadmin func(base, domain, token, category string) (url, line string)
+	Version  string
+	Now      func() time.Time      // nil means time.Now
+	Metrics  prometheus.Registerer // may be nil
 }
 
 // Parked is what reactions gave up on: adapters/reactor.
@@ -110,7 +112,7 @@ func New(o Options) (http.Handler, error) {
 	config.Security = []map[string][]string{{"key": {}}}
 	useProblems()
 	a.huma = humago.New(rest{mux}, config)
-	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones} {
+	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens} {
 		register(a)
 	}
 	a.docs(mux)

@@ -151,6 +151,8 @@ func (a *api) history() {
 		{"cloudids", "cloud-id", func(id string) domain.StreamID { return domain.CloudID(id).Stream() }},
 		{"layers", "layer", func(id string) domain.StreamID { return domain.LayerID(id).Stream() }},
 		{"gateways", "gateway", func(id string) domain.StreamID { return domain.GatewayID(id).Stream() }},
+		{"tokens", "token", func(id string) domain.StreamID { return domain.TokenID(id).Stream() }},
+		{"registry-servers", "registry-server", func(id string) domain.StreamID { return domain.ServerID(id).Stream() }},
 		{"sipusers", "sip-user", func(id string) domain.StreamID { return domain.SIPUserID(id).Stream() }},
 	}
 	for _, s := range subjects {

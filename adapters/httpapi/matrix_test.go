@@ -31,6 +31,13 @@ func (o *office) code(p place) string {
 	return "0193a1b2c3d47e5f8091a2b3c4d5e6f7"
 }
 
+func (o *office) tokenOf(p place) string {
+	if id, ok := o.auto[string(p)]; ok {
+		return string(id)
+	}
+	return "0193a1b2c3d47e5f8091a2b3c4d5e6fb"
+}
+
 func (o *office) keyOf(p place) string {
 	if id, ok := o.keyIDs[string(p)+"/helpdesk"]; ok {
 		return string(id)
@@ -99,6 +106,10 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"PUT /lines/{id}/remote":                  {"gateway_id": t + "-gw", "renew": true},
 		"PUT /devices/{id}/gateway":               {"gateway_id": t + "-gw"},
 		"POST /verify":                            {},
+		"POST /registry-servers":                  {"name": "New", "public_key": publicKey},
+		"PUT /registry-servers/{id}":              {"name": "Other", "public_key": publicKey},
+		"POST /tokens":                            {"category_id": t + ".desk", "name": "warehouse"},
+		"POST /tokens/{id}/rotate":                {"overlap_hours": 24},
 		"POST /plugins":                           {"name": "yealink"},
 		"POST /plugins/index":                     {},
 		"PUT /plugins/{id}/versions/{version}":    {},
@@ -115,7 +126,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
 	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
-		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "plugins": "yealink",
+		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "tokens": o.tokenOf(at), "registry-servers": t + "-site", "plugins": "yealink",
 		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	var parts []string
@@ -266,6 +277,7 @@ func TestForeignIsUnknown(t *testing.T) {
 func TestOwnThingsByRole(t *testing.T) {
 	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /dhcp-leases", "POST /devices/{id}/move",
 		"POST /tenants/", "DELETE /tenants", "DELETE /gateways/{id}", "DELETE /devices/{id}/lines",
+		"GET /registry-servers", "POST /registry-servers", "PUT /registry-servers", "DELETE /registry-servers",
 		"POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
 	for _, operation := range open(t).operations() {
 		method, _, _ := strings.Cut(operation, " ")

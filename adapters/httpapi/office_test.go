@@ -35,17 +35,21 @@ type office struct {
 	codes   map[string]domain.CodeID
 	tokens  map[string]string // by "<tenant>/<role>"
 	keyIDs  map[string]domain.APIKeyID
+	auto    map[string]domain.TokenID // tokens of automatic provisioning, by tenant
 }
 
 // The phones: assigned ones of both tenants, and one that is nobody's yet.
 var phones = map[string]domain.MAC{"acme": "0015651a2b3c", "globex": "0015651a2b3d", "nobody": "0015651a2b3e"}
 
+// publicKey is of a Devices server.
+const publicKey = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
 // Every secret of the office, none of which may be in any answer or log line but the one that issues it.
-var canaries = []string{"canary-sip-password", "canary-admin-pw", "canary-provisioning-key"}
+var canaries = []string{"canary-sip-password", "canary-admin-pw", "canary-provisioning-key", "canary-auto-token"}
 
 func open(t testing.TB, options ...commandstest.Option) *office {
 	t.Helper()
-	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}}
+	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}, auto: map[string]domain.TokenID{}}
 	views := newMemViews(t, o.Log)
 	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
 	o.serve()
@@ -95,6 +99,10 @@ func (o *office) furnish(tenant string) {
 	code, _, err := s.IssueCode(ctx, commands.IssueCode{TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Purpose: "rollout"})
 	o.ok(err)
 	o.codes[tenant] = code.ID
+	do(s.RegisterServer(ctx, commands.RegisterServer{ID: domain.ServerID(tenant + "-site"), Name: "Site", PublicKey: publicKey}))
+	token, _, err := s.IssueToken(ctx, commands.IssueToken{CategoryID: domain.CategoryID(tenant + ".desk"), Token: "canary-auto-token-" + tenant})
+	o.ok(err)
+	o.auto[tenant] = token.ID
 	o.border(id)
 	for _, role := range domain.Roles {
 		o.tokens[tenant+"/"+string(role)] = o.key(tenant, role)

@@ -66,7 +66,9 @@ func (l *lockedBuffer) String() string {
 func open(t testing.TB, tenant domain.TenantID) *site {
 	t.Helper()
 	s := &site{t: t, peer: registry.Peer{IP: "192.0.2.7", Private: true}, log: &lockedBuffer{}}
-	s.Kit = commandstest.NewService(t, commandstest.With(func(s *commands.Service) { s.DevicesURL = "wss://" + string(tenant) + ".example.net/{domain}/devices/sysclients" }))
+	s.Kit = commandstest.NewService(t, commandstest.With(func(s *commands.Service) {
+		s.DevicesURL = "wss://" + string(tenant) + ".example.net/{domain}/devices/sysclients"
+	}))
 	s.serve()
 	ctx := t.Context()
 	if _, _, err := s.Service.CreateTenant(ctx, commands.CreateTenant{ID: tenant, Name: string(tenant), Domain: string(tenant) + ".example"}); err != nil {
@@ -82,7 +84,9 @@ func open(t testing.TB, tenant domain.TenantID) *site {
 func (s *site) serve() {
 	h := registry.New(registry.Options{Service: s.Service, Scripts: plain{}, Peer: func(context.Context) registry.Peer { return s.peer }, Sightings: s.Sightings, RefuseAfter: -1, Slow: -1, Now: s.Clock.Now})
 	logger := zerolog.New(s.log)
-	s.web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r.WithContext(logger.WithContext(r.Context()))) }))
+	s.web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(logger.WithContext(r.Context())))
+	}))
 	s.t.Cleanup(s.web.Close)
 }
 

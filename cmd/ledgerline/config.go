@@ -54,6 +54,12 @@ type Config struct {
 	FastAGI          string        `key:"fastagi" usage:"listener for the dial plans of Asterisk and FreeSWITCH (dialled codes)"`
 	FastAGINetworks  []string      `key:"fastagi-networks" default:"127.0.0.0/8,::1/128" usage:"networks of the switches that may ask fastagi"`
 	SoftphoneLinks   bool          `key:"softphone-links" default:"false" usage:"let retail apps (Groundwire, Acrobits Softphone) sign in by a link that is tapped"`
+	DevicesURL       string        `key:"devices-url" usage:"websocket address innovaphone phones are led to, {domain} standing for their tenant's; default public-url with ws:// or wss:// and /{domain}/devices/sysclients"`
+	Registry         string        `key:"registry" usage:"listener of innovaphone's registry: phones fresh from the factory ask it on port 80"`
+	RegistryTLS      string        `key:"registry-tls" usage:"listener of the registry over HTTPS, with tls-cert and tls-key"`
+	RegistryURL      string        `key:"registry-url" usage:"registry elsewhere that draws the digits of codes, and leads phones here; default our own"`
+	RegistryServerID string        `key:"registry-server-id" usage:"id of this server at registry-url"`
+	RegistryKeyFile  string        `key:"registry-key-file" usage:"file with the key that requests to registry-url are signed with (ledgerline registry key)"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`
@@ -246,6 +252,9 @@ func (c *Config) check() error {
 	}
 	if c.PhonesTLS != "" && (c.TLSCert == "" || c.TLSKey == "") {
 		bad("phones-tls needs tls-cert and tls-key")
+	}
+	if err := c.checkRegistry(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.AMI != "" && c.AMICredentials == "" {
 		bad("ami needs ami-credentials-file")

@@ -358,6 +358,9 @@ func (e *engine) makeService() error {
 		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
 	}
 	e.service.Guard().Global = e.cfg.GuessBudget
+	if err := e.joinRegistry(); err != nil {
+		return err
+	}
 	notifier, err := e.notifier()
 	if err != nil {
 		return err

@@ -454,6 +454,11 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 	case "code":
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
 			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}
+	case "category":
+		return []*cobra.Command{a.tokenCmd()}
+	case "token":
+		return []*cobra.Command{post("rotate", "Have a new token follow it; for a while both are good", "/rotate",
+			field{"overlap_hours", "int", "how long the old one is still good"}, field{"expires_at", "text", "end of the new one, RFC 3339"})}
 	case "line":
 		return append(a.lineRemoteVerbs(), post("set-extension", "Give it a number to dial on a new phone; drawn without --extension", "/provisioning-extension", field{"extension", "text", "4 to 12 digits"}),
 			a.action("show-extension ID", "Show its number to dial on a new phone", http.MethodGet, 1, nil, below("/provisioning-extension")),

@@ -21,6 +21,7 @@ import (
 	"ledgerline/adapters/httpapi"
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/phonetftp"
+	"ledgerline/adapters/registry"
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/softphone"
 	"ledgerline/adapters/sysclient"
@@ -71,8 +72,8 @@ func (a *app) logger(cfg Config) (zerolog.Logger, error) {
 
 // addresses are where a running server can be reached.
 type addresses struct {
-	admin, phones, phonesTLS, tftp, ops, esdb, fastagi string
-	tokenFile                                          string // of an administrator's key made just now
+	admin, phones, phonesTLS, tftp, ops, esdb, fastagi, registry string
+	tokenFile                                                    string // of an administrator's key made just now
 }
 
 // serve runs the whole server until ctx ends. started, if not nil, is called once everything answers.
@@ -114,7 +115,7 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 	g.Go(func() error {
 		select {
 		case <-e.runner.Ready():
-			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).Str("fastagi", at.fastagi).
+			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).Str("fastagi", at.fastagi).Str("registry", at.registry).
 				Str("public_url", e.service.PublicURL).Str("version", version).Msg("ready")
 			if started != nil {
 				started(e, at)
@@ -143,8 +144,8 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 
 // listeners are the sockets, taken before anything else, so that a taken port is told at once.
 type listeners struct {
-	admin, phones, phonesTLS, ops, esdb, fastagi net.Listener
-	tftp                                         net.PacketConn
+	admin, phones, phonesTLS, ops, esdb, fastagi, registry, registryTLS net.Listener
+	tftp                                                                net.PacketConn
 }
 
 func listen(cfg *Config) (*listeners, error) {
@@ -164,6 +165,7 @@ func listen(cfg *Config) (*listeners, error) {
 	l.admin, l.phones = tcp("admin", cfg.Admin), tcp("phones", cfg.Phones)
 	l.phonesTLS, l.ops = tcp("phones-tls", cfg.PhonesTLS), tcp("ops", cfg.Ops)
 	l.esdb = tcp("esdb", cfg.ESDBListen)
+	l.registry, l.registryTLS = tcp("registry", cfg.Registry), tcp("registry-tls", cfg.RegistryTLS)
 	l.fastagi = tcp("fastagi", cfg.FastAGI)
 	if cfg.TFTP != "" {
 		var err error
@@ -187,7 +189,7 @@ func listen(cfg *Config) (*listeners, error) {
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops, l.esdb, l.fastagi} {
+	for _, ln := range []net.Listener{l.admin, l.phones, l.phonesTLS, l.ops, l.esdb, l.fastagi, l.registry, l.registryTLS} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -204,7 +206,7 @@ func (l *listeners) addresses() addresses {
 		}
 		return ln.Addr().String()
 	}
-	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops), esdb: text(l.esdb), fastagi: text(l.fastagi)}
+	at := addresses{admin: text(l.admin), phones: text(l.phones), phonesTLS: text(l.phonesTLS), ops: text(l.ops), esdb: text(l.esdb), fastagi: text(l.fastagi), registry: text(l.registry)}
 	if l.tftp != nil {
 		at.tftp = l.tftp.LocalAddr().String()
 	}
@@ -225,13 +227,14 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
+	reg := e.registry()
 	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
-		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}}})
+		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}, {Segment: registry.Init, Handler: reg}}})
 	if err != nil {
 		return nil, err
 	}
 	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, Seen: e.seen, SeenAt: e.seenAt,
-		Verify: e.verify(), QR: svg, Version: version, Metrics: e.metrics})
+		Verify: e.verify(), QR: svg, Sysadmin: sysadminLine, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +263,13 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 			return nil, err
 		}
 		servers = append(servers, func(ctx context.Context) error { return serveESDB(ctx, face, l.esdb) })
+	}
+	if l.registry != nil || l.registryTLS != nil {
+		more, err := e.registryServers(l.registry, l.registryTLS, trusted, proxies, reg)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, more...)
 	}
 	if l.fastagi != nil {
 		networks, err := prefixes(e.cfg.FastAGINetworks)
