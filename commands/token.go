@@ -17,7 +17,7 @@ type IssueToken struct {
 	CategoryID domain.CategoryID `json:"category_id" validate:"required,id"`
 	Name       string            `json:"name" validate:"max=200,text"`
 	// Token is one that phones already have; empty draws a new one.
-	Token       string    `json:"token" validate:"omitempty,min=8,max=128,text"`
+	Token       string    `json:"existing_token" validate:"omitempty,min=8,max=128,text"`
 	ExpiresAt   time.Time `json:"expires_at"` // zero: TokenTTL from now
 	MACPrefixes []string  `json:"mac_prefixes" validate:"max=100,unique"`
 	Networks    []string  `json:"networks" validate:"max=100,unique"`

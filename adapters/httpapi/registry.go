@@ -109,7 +109,7 @@ func (a *api) tokens() {
 		Body struct {
 			CategoryID  domain.CategoryID `json:"category_id"`
 			Name        string            `json:"name,omitempty"`
-			Token       string            `json:"token,omitempty" doc:"one that phones have already; without it, one is drawn"`
+			Existing    string            `json:"existing_token,omitempty" doc:"one that phones have already; without it, one is drawn"`
 			ExpiresAt   time.Time         `json:"expires_at,omitzero" doc:"within a year; 90 days from now when absent"`
 			MACPrefixes []string          `json:"mac_prefixes,omitempty" doc:"beginnings of the only MACs that may use it"`
 			Networks    []string          `json:"networks,omitempty" doc:"the only networks it may be used from"`
@@ -120,7 +120,7 @@ func (a *api) tokens() {
 		if err := a.reaches(ctx, s, b.CategoryID.Stream()); err != nil {
 			return commands.Outcome{}, "", issuedToken{}, err
 		}
-		t, out, err := s.IssueToken(ctx, commands.IssueToken{CategoryID: b.CategoryID, Name: b.Name, Token: b.Token, ExpiresAt: b.ExpiresAt, MACPrefixes: b.MACPrefixes, Networks: b.Networks, MaxUses: b.MaxUses})
+		t, out, err := s.IssueToken(ctx, commands.IssueToken{CategoryID: b.CategoryID, Name: b.Name, Token: b.Existing, ExpiresAt: b.ExpiresAt, MACPrefixes: b.MACPrefixes, Networks: b.Networks, MaxUses: b.MaxUses})
 		return out, "/api/v1/tokens/" + string(t.ID), a.issuedToken(t), err
 	})
 	change(a, op{"POST", "/tokens/{id}/rotate", "rotate-token", "Have a new token follow one; for a while both are good", operators, 201}, func(ctx context.Context, s *commands.Service, in *struct {

@@ -22,7 +22,7 @@ func sysadminLine(base, domain, token, category string) (url, line string) {
 func (a *app) tokenCmd() *cobra.Command {
 	return a.nounCmd(noun{name: "token", path: "/tokens", short: "Tokens that put phones into a category without a code", columns: []string{"id", "category_id", "name", "uses", "max_uses", "expires_at", "state"},
 		filters: []string{"tenant", "category"},
-		create: []field{{"category_id", "text", "provisioning category"}, {"name", "text", "what it is for"}, {"token", "file", "file with a token that phones have already, - for standard input; drawn without it"},
+		create: []field{{"category_id", "text", "provisioning category"}, {"name", "text", "what it is for"}, {"existing_token", "file", "file with a token that phones have already, - for standard input; drawn without it"},
 			{"expires_at", "text", "end of its validity, RFC 3339; 90 days from now without it"}, {"mac_prefixes", "list", "beginnings of the only MACs that may use it"},
 			{"networks", "list", "the only networks it may be used from"}, {"max_uses", "int", "how many phones it admits; 0 for no bound"}},
 		createVerb: "issue", deleteVerb: "revoke", history: true})
@@ -46,7 +46,7 @@ func (a *app) sysadminCmd() *cobra.Command {
 			url := base
 			if category != "" || tenant != "" || tokenFile != "" {
 				if category == "" || tenant == "" || tokenFile == "" {
-					return usageError("automatic provisioning needs --domain, --category and --token-secret-file")
+					return usageError("automatic provisioning needs --domain, --category and --provisioning-token-file")
 				}
 				token, err := a.readFile(tokenFile)
 				if err != nil {
@@ -60,7 +60,7 @@ func (a *app) sysadminCmd() *cobra.Command {
 	f.StringVar(&base, "url", "", "Devices URL: wss://apps.example.com/example.com/devices/sysclients")
 	f.StringVar(&tenant, "domain", "", "domain name")
 	f.StringVar(&category, "category", "", "name of the provisioning category")
-	f.StringVar(&tokenFile, "token-secret-file", "", "file with the token, - for standard input")
+	f.StringVar(&tokenFile, "provisioning-token-file", "", "file with the token, - for standard input")
 	f.StringVar(&format, "format", "line", "line, url, or the line as a QR code: terminal, svg or png")
 	f.StringVar(&out, "out", "", "file to write it to, readable by you only; default standard output")
 	return cmd
