@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 
 	"ledgerline/domain"
 )
@@ -20,6 +21,13 @@ var owners = map[string]func(context.Context, *Service, domain.StreamID) (domain
 	"code":      owner[domain.Code],
 	"token":     owner[domain.Token],
 	"registry":  owner[domain.RegistryServer],
+	"job": func(ctx context.Context, s *Service, stream domain.StreamID) (domain.TenantID, error) {
+		tenant, _, err := s.jobTenant(ctx, domain.JobID(stream.ID()))
+		if errors.Is(err, domain.ErrJobUnknown) {
+			err = nil
+		}
+		return tenant, err
+	},
 	"device": func(ctx context.Context, s *Service, stream domain.StreamID) (domain.TenantID, error) {
 		d, _, err := s.CurrentDevice(ctx, domain.DeviceID(stream.ID()))
 		return d.Owner(), err

@@ -271,6 +271,10 @@ type Candidates interface {
 	DueCodes(ctx context.Context, at domain.Position, now time.Time, limit int) ([]domain.CodeRef, error)
 	// CodeByID finds the stream of a code; ok is false when there is none.
 	CodeByID(ctx context.Context, at domain.Position, id domain.CodeID) (ref domain.CodeRef, ok bool, err error)
+	// TenantOfJob finds whose job it is; ok is false when there is no such job.
+	TenantOfJob(ctx context.Context, at domain.Position, id domain.JobID) (tenant domain.TenantID, ok bool, err error)
+	// DevicesOfJob lists up to limit live devices among whose own jobs it is and has failed, ordered by id and after after.
+	DevicesOfJob(ctx context.Context, at domain.Position, id domain.JobID, after domain.DeviceID, limit int) ([]domain.DeviceID, error)
 	// LiveCodes counts the codes of epoch that are not dead yet (issued, not expired, revoked or redeemed).
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (int, error)
 	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.

@@ -114,6 +114,22 @@ var Reactions = []Reaction{
 		Do:   sweep,
 	},
 	{
+		Name: "offer-jobs",
+		On:   []string{"job.created", "job.amended", "job.cancelled"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return s.OfferJobs(ctx, r)
+		},
+	},
+	{
+		Name: "send-jobs",
+		On:   []string{"device.jobs_selected", "device.job_queued"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
+			return unlessGone(s.SendJobs(ctx, domain.DeviceID(r.Stream.ID())))
+		},
+	},
+	{
 		Name: "dissociate-removed-line",
 		On:   []string{"line.removed"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
@@ -244,7 +260,7 @@ var Reactions = []Reaction{
 
 // filesFollow are the facts about a device that its files follow from.
 var filesFollow = []string{"device.discovered", "device.identified", "device.amended", "device.assigned", "device.line_associated", "device.line_dissociated",
-	"device.configured", "device.plugin_pinned", "device.reset", "device.gateway_set"}
+	"device.configured", "device.plugin_pinned", "device.reset", "device.gateway_set", "device.jobs_selected"}
 
 // overtaken tells whether an event of these types stands behind r in its stream: then what r asks for was done, or
 // will be done for the later one.

@@ -113,6 +113,44 @@ var reactions = []reaction{
 	}, "layer.amended", func(k *kit) error {
 		return errors.Join(hasFiles(phone, "vlan_id = 7")(k), hasFiles(spare, "vlan_id = 7")(k), hasFiles("0015650000aa", "vlan_id = 7")(k))
 	}},
+	{"offer-jobs", "one device is connected, one is to be told to fetch", func(k *kit) {
+		k.sysclient("IP222", "134250")
+		k.assign(spare, "acme", "")
+		_, _, err := k.DefineLayer(k.ctx, commands.DefineLayer{ID: "tenant.acme", TenantID: "acme", Settings: domain.Settings{"resync_enabled": true}})
+		k.ok(err)
+		k.settle()
+		k.comes(spare)
+		k.settle()
+		k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+	}, "job.created", func(k *kit) error {
+		connected, told := k.device(domain.DeviceID(phone)), k.device(domain.DeviceID(spare))
+		return errors.Join(want(len(connected.Jobs.Pinned()) == 1, "the connected one has %v", connected.Jobs.Runs),
+			want(told.Sync.Trigger == domain.SyncJobs && len(told.Jobs.Runs) == 0, "the other one has %v and was told %+v", told.Jobs.Runs, told.Sync))
+	}},
+	{"send-jobs", "a connected device has two configurations", func(k *kit) {
+		k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+		k.job(domain.JobExpert, domain.JobParameters{"script": "# first\r\nvars create X h 1\r\n"})
+		k.sysclient("IP222", "134250")
+	}, "device.jobs_selected", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(slices.Equal(states(d), []string{"NTP sent", "EXPERT sent"}), "they are %v", states(d))
+	}},
+	{"send-jobs", "a connected device has an older software", func(k *kit) {
+		k.software("13r3", "135421", "IP222")
+		k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+		k.sysclient("IP222", "134250")
+	}, "device.jobs_selected", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(slices.Equal(states(d), []string{"software rebooting", "NTP queued"}), "they are %v", states(d))
+	}},
+	{"send-jobs", "a foreign device has two configurations", func(k *kit) {
+		k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+		k.job(domain.JobMedia, domain.JobParameters{"turnServer": "turn.example.com", "turnUser": "u", "turnPassword": "s3cret"})
+		k.registers(commands.Registration{Device: k.assign(phone, "acme", ""), Product: "Other", Foreign: true})
+	}, "device.jobs_selected", func(k *kit) error {
+		d := k.device(domain.DeviceID(phone))
+		return want(slices.Equal(states(d), []string{"NTP sent", "MEDIA sent"}), "they are %v", states(d))
+	}},
 	{"dissociate-removed-line", "a line on two devices was removed", func(k *kit) {
 		k.line("l1", "acme", "anna")
 		for _, mac := range []domain.MAC{phone, spare} {

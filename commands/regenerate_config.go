@@ -38,6 +38,19 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		if d.Plugin == "" {
 			return nil, nil
 		}
+		var events []domain.Event
+		record := func(more []domain.Event) {
+			for _, e := range more {
+				events, d = append(events, e), d.Apply(e)
+			}
+		}
+		if in.Fetching {
+			registered, err := s.registerByFiles(ctx, d)
+			if err != nil {
+				return nil, err
+			}
+			record(registered)
+		}
 		revealed, err := s.RenderDevice(ctx, d)
 		if err != nil {
 			return nil, err
@@ -45,20 +58,27 @@ func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Re
 		if made.Config, err = s.keep(ctx, d, revealed, in.Fetching); err != nil {
 			return nil, err
 		}
-		events, err := d.Regenerate(made.Config)
-		if len(events) == 0 && err == nil {
-			made.Config.Files, same = d.Config.Files, true
+		fresh, err := d.Regenerate(made.Config)
+		if err != nil {
+			return nil, err
 		}
-		if revealed.Resync && len(events) > 0 && !in.Fetching {
-			more, err := d.Apply(events[0]).RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
+		made.Changed, same = len(fresh) > 0, len(fresh) == 0
+		if same {
+			made.Config.Files = d.Config.Files
+		}
+		record(fresh)
+		switch {
+		case in.Fetching:
+			record(d.FetchedJobs())
+		case revealed.Resync && made.Changed:
+			more, err := d.RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
 			return append(events, more...), err
 		}
-		return events, err
+		return events, nil
 	})
 	if err != nil {
 		return made, out, err
 	}
-	made.Changed = len(out.Events) > 0
 	if same {
 		s.serving.same(in.ID, out.Revision, made.Config)
 	}

@@ -78,7 +78,7 @@ func TestInputsAreAVectorOfRevisions(t *testing.T) {
 	regenerate(k, id)
 	_, e := last[domain.DeviceConfigRegenerated](k)
 	want := []domain.Input{{Stream: "layer-base", Revision: domain.NoStream}, {Stream: "layer-tenant.acme", Revision: domain.NoStream},
-		{Stream: "category-desk", Revision: 0}, {Stream: "line-l1", Revision: 1}, {Stream: "user-anna", Revision: 1}}
+		{Stream: "category-desk", Revision: 0}, {Stream: "jobs-acme", Revision: domain.NoStream}, {Stream: "line-l1", Revision: 1}, {Stream: "user-anna", Revision: 1}}
 	if !slices.Equal(e.Inputs, want) {
 		t.Errorf("%v, want %v", e.Inputs, want)
 	}

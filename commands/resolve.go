@@ -10,7 +10,7 @@ import (
 
 // Stacked is one level of a device's settings, lowest first in a Stack.
 type Stacked struct {
-	Name     string // "server", "base", "tenant", "category", "layer <id>", "line <id>", "device"
+	Name     string // "server", "base", "tenant", "category", "job <id>", "layer <id>", "line <id>", "device"
 	Stream   domain.StreamID
 	Settings domain.Settings // opened: secrets are clear text
 }
@@ -69,7 +69,7 @@ func (r *resolver) layer(ctx context.Context, id domain.LayerID) (domain.Layer, 
 	if r.past != nil {
 		return read[domain.Layer](ctx, r, id.Stream())
 	}
-	l, revision, err := r.s.layerNow(ctx, id)
+	l, revision, err := r.s.layers.now(ctx, r.s.Log, id.Stream())
 	if err == nil {
 		r.stack.Inputs = append(r.stack.Inputs, domain.Input{Stream: id.Stream(), Revision: revision})
 	}
@@ -163,6 +163,9 @@ func (r *resolver) settings(ctx context.Context, d domain.Device) (Stack, error)
 				return r.stack, err
 			}
 		}
+	}
+	if err := r.jobs(ctx, d); err != nil {
+		return r.stack, err
 	}
 	if err := r.layers(ctx, "", d.TenantID, d.Parents...); err != nil {
 		return r.stack, err

@@ -47,15 +47,21 @@ type Service struct {
 	Packages    Packages // may be nil where no package is installed or removed
 	// Registry draws the digits of codes where a registry elsewhere leads phones here; nil: they are drawn here.
 	Registry Registry
-	// Sysclients are the devices connected to this process; may be nil: then none is.
-	Sysclients Sysclients
+	// Sysclients are the devices connected to this process; nil: there are none. SysclientCipher encrypts text for one of
+	// them with a seed and its own password (reference "innovaphone provisioning" §4.5), and answers hex digits.
+	Sysclients      Sysclients
+	SysclientCipher func(seed, password, clear string) (string, error)
+	// ZoneOf names a time zone that keeps a POSIX rule; empty when there is none. nil: it is never known.
+	ZoneOf func(posix string) string
+	// JobCommands says by which options of native sysclients the parameters of jobs are set; nil means DefaultJobCommands.
+	JobCommands JobCommands
 
 	// Now is the clock; nil means time.Now. Rand is the source of codes and secrets; nil means crypto/rand.
 	Now  func() time.Time
 	Rand io.Reader
 
 	// PublicURL is how phones reach the phone plane over HTTP: "http://192.0.2.1:8667/". Base are the
-	// settings below the base layer (D-order: base < tenant < category < parents < device).
+	// settings below the base layer (D-order: base < tenant < category < config jobs < parents < device).
 	PublicURL string
 	Base      domain.Settings
 	// DevicesURL is the websocket address phones of a tenant are led to, "{domain}" standing for its domain name:
@@ -74,7 +80,11 @@ type Service struct {
 	serving   serving
 	ownKeys   ownKeys
 	discovery discovery
-	layers    layerCache
+	layers    stateCache[domain.Layer]
+	jobLists  stateCache[domain.Jobs]
+	jobs      jobs
+	// planning: this is the service of a dry run.
+	planning bool
 	epochs    epochs
 	resyncs   resyncs
 	borders   borders

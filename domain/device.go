@@ -256,6 +256,7 @@ type Device struct {
 	MACPathClosed bool
 	Sync          Sync
 	Sysclient     Sysclient
+	Jobs          DeviceJobs
 	// PastHash and PastLines are what a reset took off: the phone may still ask below its old path, and be
 	// registered with its old accounts. Gone with the next assignment.
 	PastHash  string
@@ -344,6 +345,7 @@ func (d Device) Apply(e Event) Device {
 	case DeviceSysclientIdentified, DeviceSysclientPasswordSet, DeviceSysclientProved, DeviceURLChecked, DevicePortAttached:
 		d.Sysclient = d.Sysclient.apply(e)
 	}
+	d.Jobs = d.Jobs.apply(e)
 	return d
 }
 
@@ -690,9 +692,12 @@ func (d Device) Regenerate(c DeviceConfigRegenerated) ([]Event, error) {
 }
 
 // sameStreams tells whether files followed from the same streams, at whatever revisions. A stream that has come to count
-// is on record even while it changes no byte: a later change of it must find the device.
+// is on record even while it changes no byte: a later change of it must find the device. Of jobs the revision counts too: it
+// is the one the device registered at, and tells whether what it fetches follows from its jobs.
 func sameStreams(a, b []Input) bool {
-	return slices.EqualFunc(a, b, func(a, b Input) bool { return a.Stream == b.Stream })
+	return slices.EqualFunc(a, b, func(a, b Input) bool {
+		return a.Stream == b.Stream && (a.Revision == b.Revision || a.Stream.Category() != "jobs")
+	})
 }
 
 // Deliver records that the phone has these bytes; once per file content, and guest files not at all. With it
@@ -705,6 +710,7 @@ func (d Device) Deliver(e DeviceConfigDelivered) []Event {
 	if !d.Config.Guest && (d.Delivered[e.Path] != e.MAC || !d.MACPathClosed && e.Via == "secret") {
 		events = append(events, e)
 		d = d.Apply(e)
+		events = append(events, d.FetchedJobs()...)
 	}
 	return append(events, d.fetched(e)...)
 }

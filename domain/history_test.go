@@ -129,7 +129,8 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(domain.Gateway{}.Apply(e), domain.Gateway{}) || !reflect.DeepEqual(busyGateway.Apply(e), busyGateway) ||
 			!reflect.DeepEqual(domain.SIPUser{}.Apply(e), domain.SIPUser{}) || !reflect.DeepEqual(busySIPUser.Apply(e), busySIPUser) ||
 			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
-			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved)
+			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved) ||
+			!reflect.DeepEqual(withJobs.Apply(e), withJobs) || !reflect.DeepEqual(jobbed.Apply(e), jobbed)
 	}
 	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true,
 		"device.sysclient_denied": true, "device.code_form_requested": true, "device.code_form_shown": true, "device.page_requested": true, "device.page_answered": true}
@@ -165,3 +166,11 @@ var signedIn = domain.Fold[domain.Softphone](past(domain.SoftphoneDefined{Softph
 var shelved = domain.Fold[domain.Plugin](past(domain.PluginInstalled{Plugin: "yealink", PluginArchive: domain.PluginArchive{Version: "1.0.0"}},
 	domain.PluginFilesInstalled{PluginFiles: domain.PluginFiles{Bundle: "t46s-66.86.0.15"}},
 	domain.PluginDeviceUpgradeStarted{UpgradeID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7"}))
+
+// withJobs and jobbed are a tenant's jobs, and a device that got one of them.
+var (
+	sampleJob = domain.JobRef{JobID: "0193a1b2c3d47e5f8091a2b3c4d5e6f7", Sequence: 4}
+	withJobs  = domain.Fold[domain.Jobs](past(domain.JobCreated{JobID: sampleJob.JobID, TenantID: "acme"}))
+	jobbed    = domain.Fold[domain.Device](past(discovered, assigned, domain.DeviceJobsSelected{JobsRevision: 4, Jobs: []domain.SelectedJob{{JobRef: sampleJob, Type: "NTP"}}},
+		domain.DeviceJobFailed{JobRef: sampleJob, Attempt: 1}))
+)

@@ -344,7 +344,7 @@ func (p Plugin) Owner() TenantID { return Master }
 
 // PluginDevices selects live devices by the plugin that serves them.
 type PluginDevices struct {
-	Plugin string
+	Plugin string // empty for any, and for none
 	// Version: those whose files were last made with it; empty for any. Not: those last made with another one.
 	Version string
 	Not     string
@@ -358,7 +358,7 @@ type PluginDevices struct {
 
 // Matches tells whether d, without After and Limit, is selected.
 func (q PluginDevices) Matches(d Device) bool {
-	return d.Live() == nil && d.Plugin == q.Plugin && (q.Version == "" || d.Version() == q.Version) && (q.Not == "" || d.Version() != q.Not) &&
+	return d.Live() == nil && (q.Plugin == "" || d.Plugin == q.Plugin) && (q.Version == "" || d.Version() == q.Version) && (q.Not == "" || d.Version() != q.Not) &&
 		(q.Tenant == "" || d.TenantID == q.Tenant) && (q.Category == "" || d.CategoryID == q.Category) &&
 		(len(q.Devices) == 0 || slices.Contains(q.Devices, d.ID))
 }

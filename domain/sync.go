@@ -7,7 +7,7 @@ import "slices"
 type DeviceSyncRequested struct {
 	SyncID string `json:"sync_id"`
 	// Trigger is why: "asked" (somebody's wish), "config_changed" (the settings say so), "dialled" (a code
-	// dialled on the phone).
+	// dialled on the phone), "jobs" (there are jobs for it, and the settings say so).
 	Trigger string `json:"trigger"`
 	Reboot  bool   `json:"reboot,omitempty"` // restart as well
 	// Paced: it waits its turn, in the hours and at the rate the settings allow; else it goes out at once.
@@ -54,6 +54,7 @@ const (
 	SyncAsked   = "asked"
 	SyncChanged = "config_changed"
 	SyncDialled = "dialled"
+	SyncJobs    = "jobs"
 )
 
 // Outcomes of a sync.
@@ -117,13 +118,14 @@ func (s Sync) apply(e Event) Sync {
 }
 
 // RequestSync asks that the phone fetch its files again. A paced request is no news while another waits, or
-// while the phone has what it should have or never fetched at all.
+// while the phone has what it should have or never fetched at all; jobs it is told of even so, for they make its files when
+// it comes.
 func (d Device) RequestSync(r DeviceSyncRequested) ([]Event, error) {
 	if err := d.Live(); err != nil {
 		return nil, err
 	}
 	r.Files = d.outdated()
-	if r.Paced && (len(r.Files) == 0 || d.Sync.Pending()) {
+	if r.Paced && (len(r.Files) == 0 && (r.Trigger != SyncJobs || len(d.Delivered) == 0) || d.Sync.Pending()) {
 		return nil, nil
 	}
 	return []Event{r}, nil

@@ -132,6 +132,21 @@ func (c Candidates) CodeByID(ctx context.Context, at domain.Position, id domain.
 	return ref, ok, err
 }
 
+// TenantOfJob finds whose job it is; ok is false when there is no such job.
+func (c Candidates) TenantOfJob(ctx context.Context, at domain.Position, id domain.JobID) (tenant domain.TenantID, ok bool, err error) {
+	err = c.query(ctx, at, "SELECT tenant_id FROM jobs WHERE key = ?", []any{string(id)}, func(r Row) error {
+		tenant, ok = domain.TenantID(r.Text(0)), true
+		return nil
+	})
+	return tenant, ok, err
+}
+
+// DevicesOfJob lists up to limit live devices of whose own jobs it is one that failed, by id and after after.
+func (c Candidates) DevicesOfJob(ctx context.Context, at domain.Position, id domain.JobID, after domain.DeviceID, limit int) ([]domain.DeviceID, error) {
+	return texts[domain.DeviceID](ctx, c, at, "SELECT owner FROM device_jobs WHERE job_id = ? AND state = ? AND pinned = 1 AND owner > ? ORDER BY owner LIMIT ?",
+		string(id), domain.JobFailed, string(after), limit)
+}
+
 // DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
 func (c Candidates) DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error) {
 	var w clause

@@ -112,7 +112,7 @@ func (p *configProjection) Apply(tx Tx, f *Fact) error {
 		}
 		return p.outdate(tx, key)
 	case domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineAssociated, domain.DeviceLineDissociated,
-		domain.DeviceGatewaySet:
+		domain.DeviceGatewaySet, domain.DeviceJobsSelected:
 		return p.outdate(tx, key)
 	}
 	return nil

@@ -49,6 +49,8 @@ type Device struct {
 	SyncAt time.Time   `json:"-"`
 	// Gateway is the border gateway the phone stands behind, if any.
 	Gateway domain.DeviceGatewaySet `json:"gateway,omitzero"`
+	// Jobs are those it has, and those it had, the latest last.
+	Jobs []domain.JobRun `json:"jobs,omitempty"`
 	Head
 }
 
@@ -62,7 +64,7 @@ type DeviceLine struct {
 func (d Device) Assigned() bool { return d.SecretHash != "" }
 
 var devices = func() *noun[domain.Device] {
-	n := newNoun("device", "devices", 2, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "serial TEXT", "uuid TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER", "sync_waits TEXT"},
+	n := newNoun("device", "devices", 3, []string{"base TEXT NOT NULL", "life INTEGER NOT NULL", "live INTEGER NOT NULL", "known INTEGER NOT NULL", "mac TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "state TEXT NOT NULL", "vendor TEXT", "model TEXT", "plugin TEXT", "plugin_version TEXT", "serial TEXT", "uuid TEXT", "description TEXT", "secret_hash TEXT", "assigned_at INTEGER", "sync_waits TEXT"},
 		func(key string, d *Doc[domain.Device]) []any {
 			base, life := domain.DeviceID(key).Life()
 			waits := domain.TenantID("") // the tenant, while a paced sync of a live device waits
@@ -81,22 +83,27 @@ var devices = func() *noun[domain.Device] {
 		"CREATE INDEX devices_plugin ON devices (plugin, key) WHERE live = 1",
 		"CREATE INDEX devices_sync_waits ON devices (sync_waits, key) WHERE sync_waits IS NOT NULL",
 		"CREATE INDEX device_lines_line ON device_lines (line_id)",
-		"CREATE INDEX device_parents_layer ON device_parents (layer_id)")
+		"CREATE INDEX device_parents_layer ON device_parents (layer_id)",
+		"CREATE INDEX device_jobs_job ON device_jobs (job_id, owner)")
 	n.schema.Linked = []LinkSchema{{"device_lines", []string{"position INTEGER NOT NULL", "line_id TEXT NOT NULL"}},
-		{"device_parents", []string{"layer_id TEXT NOT NULL"}}}
+		{"device_parents", []string{"layer_id TEXT NOT NULL"}},
+		{"device_jobs", []string{"job_id TEXT NOT NULL", "sequence INTEGER NOT NULL", "state TEXT NOT NULL", "reason TEXT NOT NULL", "attempt INTEGER NOT NULL", "pinned INTEGER NOT NULL"}}}
 	n.schema.Links = func(_ string, row any) [][][]any {
 		d := row.(*Doc[domain.Device])
 		if d.State.Live() != nil {
-			return [][][]any{nil, nil}
+			return [][][]any{nil, nil, nil}
 		}
-		var lines, parents [][]any
+		var lines, parents, jobs [][]any
 		for _, p := range d.State.Positions() {
 			lines = append(lines, []any{int64(p), string(d.State.Lines[p])})
 		}
 		for _, id := range d.State.Parents {
 			parents = append(parents, []any{string(id)})
 		}
-		return [][][]any{lines, parents}
+		for _, r := range d.State.Jobs.Runs {
+			jobs = append(jobs, []any{string(r.JobID), int64(r.Sequence), r.State, r.Reason, int64(r.Attempt), flag(r.Pinned)})
+		}
+		return [][][]any{lines, parents, jobs}
 	}
 	n.after = afterDevice
 	return n
@@ -133,7 +140,7 @@ func deviceRow(key string, d *Doc[domain.Device]) Device {
 		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
 		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
 		ReplacedBy: s.ReplacedBy, Autocreated: s.Autocreated, Bare: s.Bare(), Added: s.Added, Remote: s.Remote, Address: s.Address, Extra: s.Extra, Secret: s.Secret,
-		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Gateway: s.Gateway, Head: d.Head}
+		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Gateway: s.Gateway, Jobs: s.Jobs.Runs, Head: d.Head}
 	for _, p := range s.Positions() {
 		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // shared are the categories of streams whose events can change the files of several devices.
-var shared = map[string]bool{"tenant": true, "category": true, "layer": true, "user": true, "line": true}
+var shared = map[string]bool{"tenant": true, "category": true, "layer": true, "user": true, "line": true, "jobs": true}
 
 // Freshness knows the last revision of every shared input of configuration files, so that whether a file
 // is current costs a few map reads and no query. Streams are kept as 64-bit hashes: about 30 bytes each,
@@ -53,8 +53,9 @@ func (f *Freshness) note(facts []Fact) {
 // load reads the heads from the rows of the generation being served.
 func (f *Freshness) load(ctx context.Context, q Querier) error {
 	heads := make(map[uint64]domain.Revision)
-	for _, t := range []struct{ category, table string }{{"tenant", "tenants"}, {"category", "categories"}, {"layer", "layers"}, {"user", "users"}, {"line", "lines"}} {
-		err := q.Query(ctx, "SELECT key, revision FROM "+t.table, nil, func(r Row) error {
+	for _, t := range []struct{ category, from string }{{"tenant", "key, revision FROM tenants"}, {"category", "key, revision FROM categories"},
+		{"layer", "key, revision FROM layers"}, {"user", "key, revision FROM users"}, {"line", "key, revision FROM lines"}, {"jobs", "tenant_id, max(revision) FROM jobs GROUP BY tenant_id"}} {
+		err := q.Query(ctx, "SELECT "+t.from, nil, func(r Row) error {
 			heads[maphash.String(f.seed, t.category+"-"+r.Text(0))] = domain.Revision(r.Int(1))
 			return nil
 		})

@@ -104,6 +104,20 @@ func touched(e domain.Event) []domain.StreamID {
 		if e.GatewayID != "" {
 			return []domain.StreamID{e.GatewayID.Stream()}
 		}
+	case domain.JobCreated:
+		return []domain.StreamID{e.JobID.Stream()}
+	case domain.JobAmended:
+		return []domain.StreamID{e.JobID.Stream()}
+	case domain.JobCancelled:
+		return []domain.StreamID{e.JobID.Stream()}
+	case domain.DeviceJobsSelected:
+		var chosen []domain.StreamID
+		for _, s := range e.Jobs {
+			chosen = append(chosen, s.JobID.Stream())
+		}
+		return chosen
+	case interface{ Job() domain.JobRef }:
+		return []domain.StreamID{e.Job().JobID.Stream()}
 	case domain.SubjectErased:
 		var erased []domain.StreamID
 		for _, s := range e.Subjects {

@@ -107,8 +107,18 @@ func all[S domain.State[S], R any](ctx context.Context, q Querier, n *noun[S], r
 
 // list reads one page of n in the order of the unique column by.
 func list[S domain.State[S], R any](ctx context.Context, q Querier, n *noun[S], row func(string, *Doc[S]) R, by string, c clause, p Page) (Listed[R], error) {
+	return paged(ctx, q, n.name, n.schema.Name, "key, doc", by, c, p, func(r Row) (R, error) {
+		d := new(Doc[S])
+		err := r.Doc(1, d)
+		return row(r.Text(0), d), err
+	})
+}
+
+// paged reads one page of columns from tables in the order of the unique column by, which row finds behind them. name is
+// what cursors are of.
+func paged[R any](ctx context.Context, q Querier, name, tables, columns, by string, c clause, p Page, row func(Row) (R, error)) (Listed[R], error) {
 	var out Listed[R]
-	after, err := readCursor(n.name, p.Cursor)
+	after, err := readCursor(name, p.Cursor)
 	if err != nil {
 		return out, err
 	}
@@ -117,18 +127,16 @@ func list[S domain.State[S], R any](ctx context.Context, q Querier, n *noun[S], 
 	}
 	limit := pageLimit(p.Limit)
 	last := ""
-	sql := fmt.Sprintf("SELECT key, doc, %s FROM %s%s ORDER BY %s LIMIT ?", by, n.schema.Name, c.sql(), by)
+	sql := fmt.Sprintf("SELECT %s, %s FROM %s%s ORDER BY %s LIMIT ?", columns, by, tables, c.sql(), by)
+	at := strings.Count(columns, ",") + 1
 	err = q.Query(ctx, sql, append(slices.Clip(c.args), limit+1), func(r Row) error {
 		if len(out.Items) == limit {
-			out.Next = writeCursor(n.name, last)
+			out.Next = writeCursor(name, last)
 			return nil
 		}
-		d := new(Doc[S])
-		if err := r.Doc(1, d); err != nil {
-			return err
-		}
-		out.Items, last = append(out.Items, row(r.Text(0), d)), r.Text(2)
-		return nil
+		one, err := row(r)
+		out.Items, last = append(out.Items, one), r.Text(at)
+		return err
 	})
 	return out, err
 }

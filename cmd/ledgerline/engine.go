@@ -24,6 +24,7 @@ import (
 	"ledgerline/adapters/eventstoredb"
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/plugins"
+	"ledgerline/adapters/plugins/tz"
 	"ledgerline/adapters/proof"
 	"ledgerline/adapters/reactor"
 	"ledgerline/adapters/sightings"
@@ -357,6 +358,7 @@ func (e *engine) makeService() error {
 		PublicURL: e.cfg.publicURL(), Base: base, CodeLength: e.cfg.CodeLength, DiscoveryCap: e.cfg.DiscoveryCap, SoftphoneLinks: e.cfg.SoftphoneLinks,
 		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
 	}
+	e.service.ZoneOf = tz.Named
 	e.service.Guard().Global = e.cfg.GuessBudget
 	if err := e.joinRegistry(); err != nil {
 		return err
@@ -427,6 +429,7 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return ignoreCanceled(e.followPlugins(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
 	g.Go(func() error { return e.sendResyncs(ctx) })
+	g.Go(func() error { return e.sendJobs(ctx) })
 	g.Go(func() error { return e.pushToGateways(ctx) })
 	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
@@ -489,6 +492,22 @@ func (e *engine) sendResyncs(ctx context.Context) error {
 			zerolog.Ctx(ctx).Error().Err(err).Str("command", "SendResyncs").Msg("schedule failed")
 		} else if n > 0 {
 			zerolog.Ctx(ctx).Info().Int("phones", n).Str("command", "SendResyncs").Msg("phones told of a change")
+		}
+	}
+}
+
+// sendJobs sends devices connected here what they wait for, until ctx ends.
+func (e *engine) sendJobs(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := e.service.SendDueJobs(commands.WithCaller(ctx, commands.Caller{Actor: "system:jobs"})); err != nil && ctx.Err() == nil {
+			zerolog.Ctx(ctx).Error().Err(err).Str("command", "SendDueJobs").Msg("schedule failed")
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 
 // Call is one call of a port that Faults may refuse: every call that changes something, and Render.
 type Call struct {
-	Method  string // "Append", "Ensure", "Seal", "Erase", "Put", "Render", "SaveReactor", "Park", "Unpark"
+	Method  string // "Append", "Ensure", "Seal", "Erase", "Put", "Render", "SaveReactor", "Park", "Unpark", "Fetch", "Configure"
 	Stream  domain.StreamID
 	Events  []domain.NewEvent // of an Append; read-only
 	Subject domain.Subject    // of a call of Vault or Blobs
@@ -206,6 +206,7 @@ type Kit struct {
 	Notifier   *Notifier
 	Alerts     *Alerts
 	Borders    *Borders
+	Sysclients *Sysclients
 	Clock      *Clock
 	Faults     *Faults
 
@@ -234,6 +235,7 @@ func NewService(tb testing.TB, options ...Option) *Kit {
 		Sightings: new(Sightings), Notifier: &Notifier{Faults: f}, Alerts: &Alerts{Faults: f}, Clock: NewClock(Start), Faults: f}
 	k.Vault.Faults, k.Blobs.Faults, k.Renderer.Faults, k.Blobs.Vault = f, f, f, k.Vault
 	k.Borders = &Borders{Faults: f, Now: k.Clock.Now, ICP: commands.BorderICP{ID: "3", Name: "PBX", Address: "10.1.2.3"}}
+	k.Sysclients = &Sysclients{Faults: f}
 	k.Service = k.restarted()
 	for _, o := range options {
 		o(k)
@@ -255,7 +257,10 @@ func (k *Kit) Restart() {
 
 func (k *Kit) restarted() *commands.Service {
 	return &commands.Service{Log: k.Log, Vault: k.Vault, Blobs: k.Blobs, Renderer: k.Renderer, Recognizer: k.Renderer, Candidates: k.Candidates,
-		Shelf: k.Shelf, Sightings: k.Sightings, Whereabouts: k.Sightings, Notifier: k.Notifier, Alerts: k.Alerts, Borders: k.Borders, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
+		Shelf: k.Shelf, Sightings: k.Sightings, Whereabouts: k.Sightings, Notifier: k.Notifier, Alerts: k.Alerts, Borders: k.Borders, Sysclients: k.Sysclients,
+		SysclientCipher: func(seed, password, clear string) (string, error) {
+			return fmt.Sprintf("%s+%x+%x", seed, password, clear), nil
+		}, Now: k.Clock.Now, PublicURL: "http://phones.test:8667/"}
 }
 
 // React does what the reactor does: every row of the table for every event it has not seen yet, in the

@@ -27,6 +27,7 @@ type world struct {
 	lines      map[domain.LineID]domain.Line
 	created    []domain.LineID // lines in creation order
 	layers     map[domain.LayerID]domain.Layer
+	jobs       map[domain.TenantID]domain.Jobs
 	codes      map[domain.StreamID]domain.Code
 	devices    map[domain.DeviceID]device
 	gateways   map[domain.GatewayID]domain.Gateway
@@ -46,7 +47,7 @@ type device struct {
 }
 
 func newWorld(log *Log) *world {
-	return &world{log: log, changed: make(chan struct{}), revisions: make(map[domain.StreamID]domain.Revision), tenants: make(map[domain.TenantID]domain.Tenant),
+	return &world{log: log, jobs: make(map[domain.TenantID]domain.Jobs), changed: make(chan struct{}), revisions: make(map[domain.StreamID]domain.Revision), tenants: make(map[domain.TenantID]domain.Tenant),
 		categories: make(map[domain.CategoryID]domain.Category), users: make(map[domain.UserID]domain.User), lines: make(map[domain.LineID]domain.Line),
 		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device),
 		gateways: make(map[domain.GatewayID]domain.Gateway), sipUsers: make(map[domain.SIPUserID]domain.SIPUser), touched: make(map[domain.SIPUserID]domain.Position),
@@ -107,6 +108,8 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 		fold(w.softphones, domain.SoftphoneID(id), e)
 	case "cloudid":
 		fold(w.clouds, domain.CloudID(id), e)
+	case "jobs":
+		fold(w.jobs, domain.TenantID(id), e)
 	case "code":
 		fold(w.codes, r.Stream, e)
 	case "device":
@@ -122,7 +125,7 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 		case domain.DeviceLineAssociated:
 			d.dirty, d.carried = true, append(slices.Clip(d.carried), e.LineID)
 		case domain.DeviceDiscovered, domain.DeviceIdentified, domain.DeviceAmended, domain.DevicePluginPinned, domain.DeviceConfigured, domain.DeviceLineDissociated,
-			domain.DeviceGatewaySet:
+			domain.DeviceGatewaySet, domain.DeviceJobsSelected:
 			d.dirty = true
 		}
 		w.devices[domain.DeviceID(id)] = d
@@ -350,6 +353,28 @@ func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch do
 		}
 	}
 	return n, nil
+}
+
+// TenantOfJob implements commands.Candidates.
+func (c *Candidates) TenantOfJob(ctx context.Context, at domain.Position, id domain.JobID) (domain.TenantID, bool, error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return "", false, err
+	}
+	defer c.w.mu.Unlock()
+	for tenant, jobs := range c.w.jobs {
+		if _, ok := jobs.Job(id); ok {
+			return tenant, true, nil
+		}
+	}
+	return "", false, nil
+}
+
+// DevicesOfJob implements commands.Candidates.
+func (c *Candidates) DevicesOfJob(ctx context.Context, at domain.Position, id domain.JobID, after domain.DeviceID, limit int) ([]domain.DeviceID, error) {
+	found, err := c.devices(ctx, at, func(d device) bool {
+		return d.ID > after && slices.ContainsFunc(d.Jobs.Runs, func(r domain.JobRun) bool { return r.JobID == id && r.Pinned && r.State == domain.JobFailed })
+	})
+	return found[:min(limit, len(found))], err
 }
 
 // DevicesOfPlugin implements commands.Candidates.

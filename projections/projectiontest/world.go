@@ -38,6 +38,8 @@ type Tenant struct {
 	Codes      []*domain.Code
 	Gateways   []*domain.Gateway
 	SIPUsers   []*domain.SIPUser
+	Jobs       domain.Jobs
+	JobIDs     []*domain.JobID
 	digests    []string
 }
 
@@ -107,7 +109,9 @@ func (w *World) newTenant(id domain.TenantID) {
 // Step makes one random change. Devices change most, as in life.
 func (w *World) Step() {
 	t := w.Tenants[w.Choose(len(w.Tenants))]
-	switch w.Choose(21) {
+	switch w.Choose(22) {
+	case 21:
+		w.stepJob(t)
 	case 20:
 		w.stepSoftphone(t)
 	case 0:
@@ -187,6 +191,47 @@ func (w *World) stepSoftphone(t *Tenant) {
 		events, _ = p.SignIn(domain.SoftphoneSignedIn{InstallID: w.next("i"), InstallHash: w.next("ih"), TokenHash: w.next("th"), Via: []string{"code", "password"}[w.Choose(2)], At: w.Now})
 	}
 	record(w, p, p.SoftphoneID.Stream(), t.ID, events)
+}
+
+// stepJob changes a tenant's jobs, or has a device register for them.
+func (w *World) stepJob(t *Tenant) {
+	d := pick(w, w.Devices)
+	if d == nil || w.Choose(3) == 0 {
+		var categories []domain.CategoryID
+		if c := pick(w, t.Categories); c != nil && w.Choose(2) == 0 {
+			categories = []domain.CategoryID{c.ID}
+		}
+		config := domain.ConfigJob{Parameters: domain.JobParameters{"turnServer": w.next("turn"), "rtpFirst": 4000 + w.Choose(9)}, TurnPassword: secret(domain.Subject(t.ID.Stream()), w.next("pw"))}
+		spec := domain.JobSpec{Type: domain.JobMedia, Categories: categories, Config: config}
+		if w.Choose(2) == 0 {
+			spec = domain.JobSpec{Type: domain.JobSoftware, Categories: categories, Software: domain.SoftwareJob{Release: "13r3", Build: w.next("b"), Products: []string{"T54W"}}}
+		}
+		var events []domain.Event
+		switch old := pick(w, t.JobIDs); {
+		case old == nil || w.Choose(2) == 0:
+			id := domain.JobID(w.next("job"))
+			t.JobIDs = append(t.JobIDs, &id)
+			events, _ = t.Jobs.Create(id, t.ID, spec)
+		case w.Choose(3) == 0:
+			events, _ = t.Jobs.Cancel(*old)
+		default:
+			before, _ := t.Jobs.Job(*old)
+			spec.Type = before.Type
+			events, _ = t.Jobs.Amend(*old, spec)
+		}
+		record(w, &t.Jobs, domain.JobsStream(t.ID), t.ID, events)
+		return
+	}
+	for _, t := range w.Tenants {
+		if t.ID != d.TenantID {
+			continue
+		}
+		contact := domain.JobContact{Via: domain.ViaNative, Product: "T54W", Firmware: w.next("b")}
+		w.recordDevice(d, d.RegisterJobs(t.Jobs, contact, w.Choose(2) == 0, func(domain.JobVersion, domain.JobContact) string { return "" }))
+		for _, run := range d.Jobs.Due() {
+			w.recordDevice(d, d.NoteJob(run.JobRef, domain.DeviceJobSent{JobRef: run.JobRef}))
+		}
+	}
 }
 
 func (w *World) stepTenant(t *Tenant) {

@@ -14,6 +14,7 @@ import (
 	"ledgerline/adapters/blobs"
 	"ledgerline/adapters/ledger"
 	"ledgerline/adapters/plugins"
+	"ledgerline/adapters/plugins/tz"
 	"ledgerline/adapters/reactor"
 	"ledgerline/adapters/vault"
 	"ledgerline/adapters/views"
@@ -74,6 +75,7 @@ func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error)
 	r.Service = &commands.Service{Log: r.Ledger, Vault: r.Vault, Blobs: r.Blobs, Renderer: set, Recognizer: set,
 		Candidates: projections.Candidates{Views: r.Views, Wait: r.Runner}, Shelf: r.Shelf, PublicURL: "http://127.0.0.1:8667/"}
 	r.Plugins = set
+	r.Service.ZoneOf = tz.Named
 	depot, err := plugins.NewDepot(plugins.Options{Dir: filepath.Join(dir, "plugins"), Set: set, Archive: r.Service.PluginArchive, History: r.Service.Plugin})
 	if err != nil {
 		return r, err

@@ -11,6 +11,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -435,4 +437,33 @@ func (c Change) Date() (month, day int) {
 		month++
 	}
 	return month, int(d-daysTo(2026, month)) + 1
+}
+
+// usual are the zones that stand for a rule many zones keep, before others of that rule.
+var usual = strings.Fields(`UTC Europe/London Europe/Berlin Europe/Athens Europe/Moscow Europe/Istanbul America/New_York America/Chicago America/Denver
+	America/Phoenix America/Los_Angeles America/Anchorage America/Halifax America/Sao_Paulo America/Bogota Asia/Dubai Asia/Karachi Asia/Kolkata Asia/Bangkok Asia/Shanghai
+	Asia/Tokyo Australia/Sydney Australia/Brisbane Pacific/Auckland Africa/Johannesburg Africa/Lagos Africa/Nairobi Pacific/Honolulu`)
+
+// Named is the name of a zone whose clock on the wall a POSIX rule describes, whatever the abbreviations; of several a
+// well-known one, else the first by name. It is empty when no zone keeps the rule.
+func Named(posix string) string {
+	r, err := Parse(posix)
+	if err != nil {
+		return ""
+	}
+	wall := func(r Rule) Rule {
+		r = r.Normal()
+		r.StdName, r.DSTName = "", ""
+		if !r.HasDST {
+			return Rule{StdOffset: r.StdOffset}
+		}
+		return r
+	}
+	want, zones := wall(r), load()
+	for _, name := range slices.Concat(usual, slices.Sorted(maps.Keys(zones))) {
+		if z, ok := zones[name]; ok && z.Exact && wall(z.Rule) == want {
+			return name
+		}
+	}
+	return ""
 }

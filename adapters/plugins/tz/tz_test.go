@@ -198,3 +198,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A rule as phones' makers write it finds a zone that keeps it, and one that is well known.
+func TestNamed(t *testing.T) {
+	for posix, want := range map[string]string{"CET-1CEST-2,M3.5.0/2,M10.5.0/3": "Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3": "Europe/Berlin", "GMT0BST,M3.5.0/1,M10.5.0": "Europe/London",
+		"EST5EDT,M3.2.0,M11.1.0": "America/New_York", "UTC0": "UTC", "IST-5:30": "Asia/Kolkata", "XYZ-1ABC,J60,J300": "", "nonsense": ""} {
+		if got := tz.Named(posix); got != want {
+			t.Errorf("%s: %q, want %q", posix, got, want)
+		}
+	}
+	for _, name := range domain.Zones() {
+		z, err := tz.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named, err := tz.Lookup(tz.Named(z.Rule.String()))
+		if z.Exact && (err != nil || named.Rule.Normal().StdOffset != z.Rule.Normal().StdOffset || named.Rule.HasDST != z.Rule.HasDST) {
+			t.Errorf("%s: named %s: %v", name, named.Name, err)
+		}
+	}
+}
