@@ -128,7 +128,6 @@ func Pack(fsys fs.FS, dir string) ([]byte, error) {
 }
 
 func pack(fsys fs.FS, name, version string, level int) ([]byte, error) {
-	m := manifest{name: name, version: version, files: map[string]packedFile{}}
 	contents := map[string][]byte{}
 	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		switch {
@@ -137,16 +136,19 @@ func pack(fsys fs.FS, name, version string, level int) ([]byte, error) {
 		case !d.Type().IsRegular() || !packable(p):
 			return refused("%s cannot be packed", p)
 		}
-		b, err := fs.ReadFile(fsys, p)
-		if err != nil {
-			return err
-		}
-		sum := sha256.Sum256(b)
-		m.files[p], contents[p] = packedFile{hex.EncodeToString(sum[:]), int64(len(b))}, b
-		return nil
+		contents[p], err = fs.ReadFile(fsys, p)
+		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	return packContents(contents, name, version, level)
+}
+
+func packContents(contents map[string][]byte, name, version string, level int) ([]byte, error) {
+	m := manifest{name: name, version: version, files: map[string]packedFile{}}
+	for p, b := range contents {
+		m.files[p] = packedFile{sumOf(b), int64(len(b))}
 	}
 	return writeArchive(m, m.text(), contents, level)
 }
@@ -398,6 +400,10 @@ func sumOf(b []byte) string {
 
 // Identify reads name and version of an archive, all of it checked but its signature.
 func Identify(archive []byte) (name, version string, err error) {
+	if isWazo(archive) {
+		w, err := readWazo(archive)
+		return w.id, w.info.Version, err
+	}
 	u, err := unpackAll(archive)
 	return u.name, u.version, err
 }

@@ -41,10 +41,17 @@ type indexed struct {
 	commands.PackageOffer
 	// File is the archive's place, relative to the index, or a URL.
 	File string `json:"file"`
+	// SHA1 is what an index of wazo-provd's tells in place of a SHA-256.
+	SHA1 string `json:"-"`
 }
 
+// parseIndex reads index.json, or the plugins.db of wazo-provd.
 func parseIndex(b []byte) (index, error) {
 	var x index
+	var entries map[string]wazoInfo
+	if !bytes.Contains(b, []byte(`"packages"`)) && json.Unmarshal(b, &entries) == nil {
+		return parseWazoIndex(entries)
+	}
 	if err := json.Unmarshal(b, &x); err != nil {
 		return x, refused("the index: %v", err)
 	}
@@ -91,7 +98,7 @@ func MakeIndex(dir fs.FS) ([]byte, error) {
 		}
 		offer := offerOf(p)
 		offer.Size, offer.SHA256, offer.SignedBy = int64(len(b)), sumOf(b), u.signedBy()
-		x.Packages = append(x.Packages, indexed{offer, name})
+		x.Packages = append(x.Packages, indexed{PackageOffer: offer, File: name})
 	}
 	return json.MarshalIndent(x, "", "  ")
 }
@@ -99,7 +106,7 @@ func MakeIndex(dir fs.FS) ([]byte, error) {
 // indexURL is the index's own place: a directory's is index.json in it.
 func (d *Depot) indexURL() string {
 	if u, err := url.Parse(d.Index); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
-		if strings.HasSuffix(u.Path, ".json") {
+		if strings.HasSuffix(u.Path, ".json") || strings.HasSuffix(u.Path, ".db") {
 			return d.Index
 		}
 		return strings.TrimSuffix(d.Index, "/") + "/" + indexFile

@@ -3,8 +3,10 @@ package plugins
 import (
 	"archive/tar"
 	"archive/zip"
+	"compress/bzip2"
 	"compress/gzip"
 	"context"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +18,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/google/renameio/v2"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -59,34 +63,36 @@ func (d *Depot) FetchFiles(ctx context.Context, f commands.FetchFiles, p *comman
 	}
 	b := pkg.Firmware.Bundles[i]
 	got = domain.PluginFiles{Bundle: b.ID, Kind: b.Kind, Release: b.Release, Models: b.Models}
+	all := pkg.withDepends(b, nil)
 	download, install := p.Part("download"), p.Part("install")
-	parts := make([]*commands.Progress, len(b.Files))
-	for i, file := range b.Files {
-		parts[i] = download.Part("")
-		parts[i].Size(file.Size)
+	var parts []*commands.Progress
+	for _, b := range all {
+		for _, file := range b.Files {
+			parts = append(parts, download.Part(""))
+			parts[len(parts)-1].Size(file.Size)
+		}
 	}
-	for i, file := range b.Files {
-		err := d.download(ctx, file.URL, file.SHA256, parts[i])
-		if err == nil && parts[i].Step().Current == 0 {
-			parts[i].Add(file.Size) // it was here already
+	sums := make([][]string, len(all))
+	for i, b := range all {
+		for _, file := range b.Files {
+			part := parts[0]
+			parts = parts[1:]
+			sum, err := d.download(ctx, file, part)
+			if err == nil && part.Step().Current == 0 {
+				part.Add(file.Size) // it was here already
+			}
+			part.Done(err)
+			if err != nil {
+				return got, err
+			}
+			sums[i] = append(sums[i], sum)
+			got.Source = withoutUser(file.URL)
 		}
-		parts[i].Done(err)
-		if err != nil {
-			return got, err
-		}
-		got.Source = withoutUser(file.URL)
 	}
 	download.Done(nil)
-	install.Expect(int64(len(b.Files)))
-	for _, file := range b.Files {
-		name := file.Path
-		if name == "" {
-			name = pkg.targetOf(b.Kind, b.Models, b.Release)
-		}
-		if name == "" && file.Unpack == "" {
-			name = path.Base(file.URL)
-		}
-		files, err := d.place(ctx, file.SHA256, name, file.Unpack, file.Pick)
+	install.Expect(int64(len(all)))
+	for i, b := range all {
+		files, err := d.unfold(ctx, pkg, b, sums[i])
 		if err != nil {
 			return got, err
 		}
@@ -94,6 +100,54 @@ func (d *Depot) FetchFiles(ctx context.Context, f commands.FetchFiles, p *comman
 		install.Add(1)
 	}
 	return got, checkFiles(got.Files)
+}
+
+// withDepends is a bundle behind those it depends on, each once.
+func (p *Package) withDepends(b Bundle, before []Bundle) []Bundle {
+	has := func(id string) bool { return slices.ContainsFunc(before, func(o Bundle) bool { return o.ID == id }) }
+	if has(b.ID) {
+		return before
+	}
+	before = append(before, Bundle{ID: b.ID}) // holds its place, should they depend on each other
+	at := len(before) - 1
+	for _, id := range b.Depends {
+		if i := slices.IndexFunc(p.Firmware.Bundles, func(o Bundle) bool { return o.ID == id }); i >= 0 {
+			before = p.withDepends(p.Firmware.Bundles[i], before)
+		}
+	}
+	before[at] = b
+	return before
+}
+
+// unfold says which files what was fetched of a bundle is to phones; sums are of its files, in their order.
+func (d *Depot) unfold(ctx context.Context, pkg *Package, b Bundle, sums []string) (out []domain.PluginFile, err error) {
+	fetched := node{}
+	for i, file := range b.Files {
+		if len(b.Steps) > 0 {
+			info, err := os.Stat(d.filePath(sums[i]))
+			if err != nil {
+				return nil, err
+			}
+			fetched[file.Name] = domain.PluginFile{SHA256: sums[i], Size: info.Size()}
+			continue
+		}
+		name := file.Path
+		if name == "" {
+			name = pkg.targetOf(b.Kind, b.Models, b.Release)
+		}
+		if name == "" && file.Unpack == "" {
+			name = path.Base(file.URL)
+		}
+		files, err := d.place(ctx, sums[i], name, file.Unpack, file.Pick)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, files...)
+	}
+	if len(b.Steps) > 0 {
+		return d.carryOut(ctx, b.Steps, fetched)
+	}
+	return out, nil
 }
 
 // targetOf is the path of a bundle whose models all have the same; "" else.
@@ -174,11 +228,17 @@ func (d *Depot) has(sum string) bool {
 
 // File implements commands.Packages.
 func (d *Depot) File(plugin, path string) (domain.PluginFiles, domain.PluginFile, bool) {
-	facts, ok := d.facts.Load(plugin)
-	if !ok {
-		return domain.PluginFiles{}, domain.PluginFile{}, false
+	if facts, ok := d.facts.Load(plugin); ok {
+		if files, f, ok := facts.(domain.Plugin).File(path); ok {
+			return files, f, true
+		}
 	}
-	return facts.(domain.Plugin).File(path)
+	if p, err := d.Set.Package(commands.PluginRef{Name: plugin}); err == nil {
+		if f, ok := p.static[path]; ok {
+			return domain.PluginFiles{Bundle: "static", Kind: "other", Release: p.Version, Source: "package"}, f, true
+		}
+	}
+	return domain.PluginFiles{}, domain.PluginFile{}, false
 }
 
 // Open implements commands.Packages.
@@ -193,49 +253,63 @@ func (d *Depot) Open(sum string) (io.ReadSeekCloser, error) {
 	return f, err
 }
 
-// download fetches a file of a known sum. What was fetched before an interruption is kept and gone on from.
-func (d *Depot) download(ctx context.Context, source, sum string, p *commands.Progress) error {
+// download fetches a file of a known sum, and answers its SHA-256. What was fetched before an interruption is kept and gone
+// on from.
+func (d *Depot) download(ctx context.Context, file BundleFile, p *commands.Progress) (sum string, err error) {
 	d.keeping.Lock()
 	defer d.keeping.Unlock()
-	if d.has(sum) {
-		return nil
+	name := file.SHA256
+	if name == "" { // which file has that sum is written down beside them
+		name = "sha1-" + file.SHA1
+		if known, err := os.ReadFile(d.filePath(name)); err == nil && d.has(string(known)) {
+			return string(known), nil
+		}
+	} else if d.has(name) {
+		return name, nil
 	}
-	part := d.filePath(sum) + ".part"
+	part := d.filePath(name) + ".part"
 	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("keep a file: %w", err)
+		return "", fmt.Errorf("keep a file: %w", err)
 	}
 	defer f.Close()
 	from, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return fmt.Errorf("keep a file: %w", err)
+		return "", fmt.Errorf("keep a file: %w", err)
 	}
-	err = d.copy(ctx, source, from, maxFile, f, p)
+	err = d.copy(ctx, file.URL, from, maxFile, f, p)
 	if errors.Is(err, errNoRange) && from > 0 {
 		if _, err = f.Seek(0, io.SeekStart); err == nil {
 			err = f.Truncate(0)
 		}
 		if err == nil {
-			err = d.copy(ctx, source, 0, maxFile, f, p)
+			err = d.copy(ctx, file.URL, 0, maxFile, f, p)
 		}
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	h := sha256.New()
+	h, h1 := sha256.New(), sha1.New()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
+		return "", err
 	}
-	if _, err := io.Copy(h, f); err != nil {
-		return fmt.Errorf("read what was fetched: %w", err)
+	if _, err := io.Copy(io.MultiWriter(h, h1), f); err != nil {
+		return "", fmt.Errorf("read what was fetched: %w", err)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != sum {
-		return errors.Join(refused("%s has SHA-256 %s, not %s", withoutUser(source), got, sum), os.Remove(part))
+	sum = hex.EncodeToString(h.Sum(nil))
+	if file.SHA256 != "" && sum != file.SHA256 {
+		return "", errors.Join(refused("%s has SHA-256 %s, not %s", withoutUser(file.URL), sum, file.SHA256), os.Remove(part))
+	}
+	if got := hex.EncodeToString(h1.Sum(nil)); file.SHA256 == "" && got != file.SHA1 {
+		return "", errors.Join(refused("%s has SHA-1 %s, not %s", withoutUser(file.URL), got, file.SHA1), os.Remove(part))
 	}
 	if err := f.Sync(); err != nil {
-		return err
+		return "", err
 	}
-	return os.Rename(part, d.filePath(sum))
+	if err := os.Rename(part, d.filePath(sum)); err != nil || file.SHA256 != "" {
+		return sum, err
+	}
+	return sum, renameio.WriteFile(d.filePath(name), []byte(sum), 0o600)
 }
 
 // take keeps what r has to say, under its sum.
@@ -309,8 +383,8 @@ func (d *Depot) place(ctx context.Context, sum, name, unpack string, pick []stri
 	switch unpack {
 	case "zip":
 		err = eachZip(d.filePath(sum), one)
-	case "tar", "tar.gz":
-		err = eachTar(d.filePath(sum), unpack == "tar.gz", one)
+	default:
+		err = eachTar(d.filePath(sum), unpack, one)
 	}
 	return out, err
 }
@@ -348,17 +422,21 @@ func eachZip(name string, one func(string, io.Reader) error) error {
 	return nil
 }
 
-func eachTar(name string, zipped bool, one func(string, io.Reader) error) error {
+// eachTar goes through a tar, tar.gz or tar.bz2.
+func eachTar(name, kind string, one func(string, io.Reader) error) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	var r io.Reader = f
-	if zipped {
+	switch kind {
+	case "tar.gz":
 		if r, err = gzip.NewReader(f); err != nil {
 			return refused("no tar.gz: %v", err)
 		}
+	case "tar.bz2":
+		r = bzip2.NewReader(f)
 	}
 	// What is not picked is read over as well, and counts.
 	t := tar.NewReader(io.LimitReader(r, maxUnpackedFiles))

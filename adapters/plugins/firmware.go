@@ -37,13 +37,20 @@ type Bundle struct {
 	Description string       `yaml:"description"`
 	Models      []string     `yaml:"models"`
 	Files       []BundleFile `yaml:"files"`
+	// Steps, where there are some, say what becomes of the files by their Name; Path, Unpack and Pick do not count then.
+	Steps []Step `yaml:"steps,omitempty"`
+	// Depends are other bundles whose files belong to this one too.
+	Depends []string `yaml:"depends,omitempty"`
 }
 
 // BundleFile is one file to fetch.
 type BundleFile struct {
 	URL    string `yaml:"url"` // http or https
 	SHA256 string `yaml:"sha256"`
-	Size   int64  `yaml:"size"` // bytes
+	// SHA1 is for packages of wazo-provd, which tell no other; one of the two sums must be there.
+	SHA1 string `yaml:"sha1,omitempty"`
+	Size int64  `yaml:"size"` // bytes
+	Name string `yaml:"name,omitempty"`
 	// Path is where phones find it: a name, or a folder with a slash behind when the file is unpacked. Empty: as Targets say.
 	Path string `yaml:"path"`
 	// Unpack is zip, tar or tar.gz for an archive; Pick are the names within it that count (patterns of path.Match, on the
@@ -84,6 +91,19 @@ func (p *Package) checkFirmware() error {
 			if err := f.check(); err != nil {
 				return bad("firmware.yaml: %s: %v", b.ID, err)
 			}
+			if len(b.Steps) > 0 && !packable(f.Name) {
+				return bad("firmware.yaml: %s: with steps every file must have a name", b.ID)
+			}
+		}
+		if len(b.Steps) > 0 {
+			if err := checkSteps(b.Steps); err != nil {
+				return bad("firmware.yaml: %s: %v", b.ID, err)
+			}
+		}
+		for _, other := range b.Depends {
+			if other == b.ID || !slices.ContainsFunc(p.Firmware.Bundles, func(o Bundle) bool { return o.ID == other }) {
+				return bad("firmware.yaml: %s depends on %q, which is not there", b.ID, other)
+			}
 		}
 	}
 	return nil
@@ -91,10 +111,10 @@ func (p *Package) checkFirmware() error {
 
 func (f BundleFile) check() error {
 	u, err := url.Parse(f.URL)
-	switch sum, sumErr := hex.DecodeString(f.SHA256); {
+	switch {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
 		return bad("%q is no http or https URL", f.URL)
-	case sumErr != nil || len(sum) != 32 || strings.ToLower(f.SHA256) != f.SHA256:
+	case !isSum(f.SHA256, 32) && (f.SHA256 != "" || !isSum(f.SHA1, 20)):
 		return bad("sha256 of %s must be 64 lower-case hex digits", f.URL)
 	case f.Path != "" && !fs.ValidPath(strings.TrimSuffix(f.Path, "/")):
 		return bad("%q is no path", f.Path)
@@ -107,6 +127,11 @@ func (f BundleFile) check() error {
 		}
 	}
 	return nil
+}
+
+func isSum(s string, size int) bool {
+	sum, err := hex.DecodeString(s)
+	return err == nil && len(sum) == size && strings.ToLower(s) == s
 }
 
 func (p *Package) knowsAll(models []string) (unknown string, ok bool) {

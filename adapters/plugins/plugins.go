@@ -157,6 +157,8 @@ type Package struct {
 	fwLine  *regexp.Regexp
 	ouis    map[string]bool
 	pool    *templatePool
+	// static are the files below static/ that phones fetch as they are, by path; only a Depot keeps and serves them.
+	static map[string]domain.PluginFile
 }
 
 // Ref is name and version.
@@ -394,7 +396,7 @@ func (p *Package) checkManifest() error {
 		return bad("version %q must be like 1.0.0", p.Version)
 	case p.Vendor == "":
 		return bad("vendor is missing")
-	case len(p.Files) == 0:
+	case len(p.Files) == 0 && len(p.Recognize) > 0:
 		return bad("files is empty")
 	}
 	for _, o := range p.OUIs {

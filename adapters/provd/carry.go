@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strings"
 
 	"ledgerline/domain"
 )
@@ -72,31 +71,4 @@ func SameDocument(member string, answer []byte, doc map[string]any) bool {
 		}
 	}
 	return same(now, want)
-}
-
-// families are words in the names of wazo-provd's plugins ("wazo-yealink-v86") that stand for a family of ours, where
-// our name is not in it itself.
-var families = [][2]string{{"aastra", "aastra-mitel"}, {"mitel", "aastra-mitel"}, {"digium", "digium"}, {"technicolor", "thomson"}, {"thomson", "thomson"},
-	{"linksys", "cisco-spa"}, {"alcatel", "alcatel-lucent"}, {"cisco-sccp", "cisco-sccp"}, {"polycom", "polycom"}, {"avaya", "avaya"}}
-
-// Family is the plugin of installed that serves the phones of wazo-provd's plugin name; "" for none.
-func Family(name string, installed []string) string {
-	name = strings.ToLower(name)
-	best := ""
-	for _, id := range installed {
-		if strings.Contains(name, id) && len(id) > len(best) {
-			best = id
-		}
-	}
-	if best != "" {
-		return best
-	}
-	for _, f := range families {
-		for _, id := range installed {
-			if strings.Contains(name, f[0]) && id == f[1] {
-				return id
-			}
-		}
-	}
-	return ""
 }

@@ -40,7 +40,7 @@ type Config struct {
 	MasterKeyFile    string        `key:"master-key-file" usage:"file with the vault's master key; default master.key in the data directory"`
 	BaseSettings     string        `key:"base-settings" usage:"JSON file of settings below every layer"`
 	Plugins          string        `key:"plugins" usage:"directory of further plugin packages"`
-	PluginIndex      string        `key:"plugin-index" usage:"index of plugin packages: a URL, a directory or a file"`
+	PluginIndex      string        `key:"plugin-index" usage:"index of plugin packages: a URL, a directory or a file; or the plugins.db of wazo-provd"`
 	PluginKeys       string        `key:"plugin-keys" usage:"file of keys whose signatures let packages in, one a line"`
 	PluginHosts      []string      `key:"plugin-hosts" usage:"hosts, also private ones, that packages and firmware may come from"`
 	CodeLength       int           `key:"code-length" default:"12" usage:"digits of a provisioning code: 12 or 16"`

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"ledgerline/adapters/plugins"
 	"ledgerline/adapters/provd"
 )
 
@@ -431,7 +432,7 @@ func (w *wazo) family(id string, doc map[string]any, families []string) {
 	if name == "" || slices.Contains(families, name) {
 		return
 	}
-	found := provd.Family(name, families)
+	found := plugins.Family(name, families)
 	if found == "" {
 		w.report.remark(false, "device "+id, "plugin %s has no family here: the device stays unconfigured until one is chosen", name)
 		return

@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 }
 
 // testsToo may be imported by test files in addition.
-var testsToo = []string{"commands/commandstest", "projections/projectiontest", "tests/contract", "tests/phonesim", "tests/phonesim/innovaphone", "tests/postgres", "tests/rabbit", "tests/sippeer"}
+var testsToo = []string{"commands/commandstest", "projections/projectiontest", "tests/contract", "tests/phonesim", "tests/phonesim/innovaphone", "tests/postgres", "tests/rabbit", "tests/sippeer", "tests/wazo"}
 
 // pure lists what domain must not use from the standard library: it has no clock, no I/O, no log.
 var pure = []string{"context", "net/http", "os", "log", "log/slog", "io/fs", "net", "database/sql", "math/rand", "crypto/rand"}
