@@ -203,7 +203,7 @@ func (a *app) pluginInstallCmd() *cobra.Command {
 		switch from := args[0]; {
 		case strings.HasPrefix(from, "http://"), strings.HasPrefix(from, "https://"):
 			body["source"] = from
-		case strings.ContainsAny(from, `/\`), strings.HasSuffix(from, ".tar.gz"):
+		case strings.ContainsAny(from, `/\`), strings.HasSuffix(from, ".tar.gz"), strings.HasSuffix(from, ".tar.bz2"):
 			b, err := os.ReadFile(from)
 			if err != nil {
 				return fmt.Errorf("read the archive: %w", err)
