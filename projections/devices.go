@@ -51,6 +51,8 @@ type Device struct {
 	Gateway domain.DeviceGatewaySet `json:"gateway,omitzero"`
 	// Jobs are those it has, and those it had, the latest last.
 	Jobs []domain.JobRun `json:"jobs,omitempty"`
+	// Sysclient is what the device is to Devices (innovaphone).
+	Sysclient domain.Sysclient `json:"-"`
 	Head
 }
 
@@ -140,7 +142,7 @@ func deviceRow(key string, d *Doc[domain.Device]) Device {
 		CategoryID: s.CategoryID, UserID: s.UserID, CodeID: s.CodeID, Description: s.Description, Parents: s.Parents, Settings: s.Settings,
 		Lines: []DeviceLine{}, Awaiting: s.Awaiting, MACPathClosed: s.MACPathClosed, Warnings: s.Config.Warnings, MovedTo: s.MovedTo,
 		ReplacedBy: s.ReplacedBy, Autocreated: s.Autocreated, Bare: s.Bare(), Added: s.Added, Remote: s.Remote, Address: s.Address, Extra: s.Extra, Secret: s.Secret,
-		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Gateway: s.Gateway, Jobs: s.Jobs.Runs, Head: d.Head}
+		SecretHash: s.SecretHash, DiscoveredAt: d.Head.CreatedAt, AssignedAt: d.AssignedAt, DeliveredAt: d.DeliveredAt, Sync: s.Sync, SyncAt: d.SyncAt, Gateway: s.Gateway, Jobs: s.Jobs.Runs, Sysclient: s.Sysclient, Head: d.Head}
 	for _, p := range s.Positions() {
 		out.Lines = append(out.Lines, DeviceLine{p, s.Lines[p]})
 	}

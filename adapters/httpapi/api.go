@@ -112,7 +112,7 @@ func New(o Options) (http.Handler, error) {
 	config.Security = []map[string][]string{{"key": {}}}
 	useProblems()
 	a.huma = humago.New(rest{mux}, config)
-	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens} {
+	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens, (*api).sysclients} {
 		register(a)
 	}
 	a.docs(mux)

@@ -17,6 +17,8 @@ type device struct {
 	projections.Device
 	Settings domain.Settings `json:"settings,omitempty"`
 	Sync     *deviceSync     `json:"sync,omitempty"`
+	// Sysclient is there for devices that connect to us (innovaphone), and for their analog ports.
+	Sysclient *sysclient `json:"sysclient,omitempty"`
 }
 
 // deviceSync is the latest request that the phone fetch its files.
@@ -33,7 +35,7 @@ type deviceSync struct {
 
 func (a *api) device(ctx context.Context, row projections.Device) (device, error) {
 	settings, err := shown(ctx, a, row.Settings)
-	d := device{row, settings, nil}
+	d := device{row, settings, nil, a.sysclient(row)}
 	if s := row.Sync; s.SyncID != "" {
 		d.Sync = &deviceSync{s.SyncID, s.State, s.Trigger, s.Reboot, s.Last.Outcome, s.Last.Status, s.Last.Detail, row.SyncAt}
 	}

@@ -68,6 +68,8 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /devices/{id}/sync":                 {},
 		"POST /devices/{id}/reopen":               {},
 		"POST /devices/{id}/reveal":               {"path": at.mac() + ".cfg", "reason": "asked to"},
+		"POST /devices/{id}/code-form":            {},
+		"POST /devices/{id}/passthrough/{path}":   {},
 		"POST /devices/{id}/lines":                {"line_id": t + ".line", "position": 2},
 		"PUT /devices/{id}/lines/{line}":          {"line_id": t + ".line"},
 		"POST /users":                             {"tenant_id": t, "display_name": "Berta"},

@@ -50,6 +50,7 @@ var canaries = []string{"canary-sip-password", "canary-admin-pw", "canary-provis
 func open(t testing.TB, options ...commandstest.Option) *office {
 	t.Helper()
 	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}, auto: map[string]domain.TokenID{}}
+	o.Service.Sysclients = &pages{}
 	views := newMemViews(t, o.Log)
 	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
 	o.serve()
