@@ -504,6 +504,8 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			post("assign", "Give it to a tenant, category and user", "/assign", field{"tenant_id", "text", "tenant"}, field{"category_id", "text", "category"}, field{"user_id", "text", "user"}),
 			post("reset", "Back to the unconfigured state, within its tenant", "/reset"),
 			post("reopen", "Let it fetch by its MAC alone again, from trusted networks", "/reopen"),
+			post("code-form", "Ask the connected phone to show the form for a provisioning code again (innovaphone)", "/code-form"),
+			a.pageCmd(),
 			post("regenerate", "Make its files anew now", "/regenerate"),
 			post("sync", "Ask it to fetch its files again; show tells what came of it", "/sync", field{"reboot", "bool", "restart it as well"}),
 			post("move", "End its life here and begin the next one in another tenant", "/move", field{"tenant_id", "text", "the other tenant"}),

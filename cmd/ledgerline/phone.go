@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,7 +45,8 @@ func (a *app) phoneCmd() *cobra.Command {
 	var definitions string
 	cmd := &cobra.Command{Use: "phone", Short: "Simulate one phone, or many, against a server", Args: cobra.NoArgs,
 		Long: "Boots like the real vendor's phone: its order of files, its User-Agent, its way of writing MAC addresses. With --code it\nredeems a provisioning code; with --poll it fetches again, as phones do. Vendors: " + vendorNames() + ".\n\n" +
-			"The vendor cloudsoftphone is an app: --code is the text of its QR code (csc:USER:CODE@CLOUD-ID), --definitions what\nits portal has (ledgerline softphone definitions). It signs in, and shows what it was given."}
+			"The vendor cloudsoftphone is an app: --code is the text of its QR code (csc:USER:CODE@CLOUD-ID), --definitions what\nits portal has (ledgerline softphone definitions). It signs in, and shows what it was given.\n\n" +
+			"The vendor innovaphone asks the registry at --url (http://HOST/init), shows the form for a code, and connects to Devices; with a\nws:// or wss:// --url it connects there directly. The code is that of --code, or a line of standard input for each phone."}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Vendor, "vendor", "yealink", "vendor")
 	f.StringVar(&cfg.Model, "model", "", "model; default a common one of the vendor")
@@ -62,6 +64,17 @@ func (a *app) phoneCmd() *cobra.Command {
 		}
 		if count < 1 || count > 100_000 {
 			return usageError("--count must be 1 to 100000")
+		}
+		if cfg.Vendor == innovaphoneVendor {
+			in := innovaphones{model: cmp.Or(cfg.Model, "IP222"), build: cfg.Firmware, url: cfg.Server, code: cfg.Code, macs: innovaphoneMACs(count, seed), poll: poll}
+			if mac != "" {
+				m, err := domain.ParseMAC(mac)
+				if err != nil {
+					return usageError("--mac %w", err)
+				}
+				in.macs = []domain.MAC{m}
+			}
+			return a.playInnovaphones(cmd.Context(), in)
 		}
 		fleet, err := phonesim.Fleet(count, cfg.Vendor, seed)
 		if err != nil {
@@ -91,7 +104,7 @@ func vendorNames() string {
 	for _, v := range phonesim.Vendors() {
 		names = append(names, v.Name)
 	}
-	return strings.Join(append(names, cloudSoftphone), ", ")
+	return strings.Join(append(names, cloudSoftphone, innovaphoneVendor), ", ")
 }
 
 // playPhones boots all phones, at most 64 at once, and prints what came of each.

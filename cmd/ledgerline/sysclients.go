@@ -2,6 +2,11 @@ package main
 
 import (
 	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
 
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/sysclient"
@@ -28,4 +33,20 @@ func (e *engine) openSysclients() error {
 func (e *engine) registered(ctx context.Context, device domain.DeviceID, f domain.SysclientFacts) error {
 	_, err := e.service.RegisterDevice(ctx, commands.Registration{Device: device, Product: f.Product, Version: f.Version, FwBuild: f.FwBuild, BcBuild: f.BcBuild, Foreign: f.Foreign})
 	return err
+}
+
+// pageCmd shows a page of a connected device's own web server.
+func (a *app) pageCmd() *cobra.Command {
+	return &cobra.Command{Use: "page ID PATH", Short: "Fetch a page of the connected device's own web server (innovaphone); recorded", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !strings.HasPrefix(args[1], "/") {
+				return usageError("PATH must begin with /")
+			}
+			page, err := a.call(cmd.Context(), http.MethodGet, "/devices/"+url.PathEscape(args[0])+"/passthrough"+args[1], nil, nil)
+			if err != nil {
+				return err
+			}
+			_, err = a.out.Write(page.body)
+			return err
+		}}
 }

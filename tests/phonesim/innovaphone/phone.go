@@ -41,6 +41,8 @@ type Config struct {
 	UpdateURL string
 	// DevicesURL, when set, is stored as the address of Devices from the start (automatic provisioning).
 	DevicesURL string
+	// Code is one that was typed in already: the phone shows it to Devices.
+	Code string
 	// Foreign poses as a device of another make: it gets configuration messages, and has no web server.
 	Foreign bool
 	// EnterCode is the person at the phone: asked when the form is shown, and again after a refusal. "" types nothing yet.
@@ -152,6 +154,9 @@ func (p *Phone) FactoryReset() {
 	}
 	if p.cfg.DevicesURL != "" {
 		p.flash["SYSCLIENT"] = []string{"/sysadmin", escape(p.cfg.DevicesURL)}
+	}
+	if p.cfg.Code != "" {
+		p.vars[varCode] = p.cfg.Code
 	}
 	p.running = p.flash.clone()
 }
