@@ -102,12 +102,13 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 
 // unplanned are the operations of which no plan can be made, or none that holds. Each says why.
 var unplanned = map[string]string{
-	"POST /devices/{id}/reveal":          "a look at secrets is no change; it is on record all the same",
-	"POST /devices/{id}/sync":            "what the phone answers, only the phone knows: of the outcome there is no plan",
-	"POST /gateways/{id}/reconcile":      asksGateway, // it has a plan_only of its own
-	"POST /gateways/{id}/self-test":      asksGateway,
-	"POST /gateways/{id}/token/request":  asksGateway,
-	"POST /gateways/{id}/token/verifier": asksGateway,
+	"POST /devices/{id}/reveal":             "a look at secrets is no change; it is on record all the same",
+	"POST /devices/{id}/sync":               "what the phone answers, only the phone knows: of the outcome there is no plan",
+	"POST /devices/{id}/passthrough/{path}": "the query is the device's, dry_run with it",
+	"POST /gateways/{id}/reconcile":         asksGateway, // it has a plan_only of its own
+	"POST /gateways/{id}/self-test":         asksGateway,
+	"POST /gateways/{id}/token/request":     asksGateway,
+	"POST /gateways/{id}/token/verifier":    asksGateway,
 }
 
 const asksGateway = "what a gateway answers cannot be planned"
