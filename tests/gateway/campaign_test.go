@@ -5,12 +5,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strconv"
@@ -21,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ledgerline/adapters/mbg/simulator"
-	"ledgerline/adapters/mbg/wire"
+	"ledgerline/tests/border"
 	"ledgerline/tests/proc"
 )
 
@@ -39,45 +35,15 @@ func extensions(t *testing.T) int {
 // kinds are the faults of the campaign; together they hit one request in twenty.
 var kinds = []string{"drop_before", "drop_after", "500", "500_after", "503", "half_body", "429", "stale"}
 
-// impatient is the generic mapping with the waits of a test.
-func impatient() string {
-	return strings.NewReplacer("min_interval: 100ms", "min_interval: 0s", "retry_first: 1s ", "retry_first: 20ms ", "retry_max: 5m", "retry_max: 1s", "probe_interval: 60s", "probe_interval: 500ms",
-		"unclear_wait: 5s ", "unclear_wait: 200ms ").Replace(wire.Generic)
-}
-
 func TestCampaign(t *testing.T) {
 	n := extensions(t)
-	sim, err := simulator.New(simulator.Options{Mapping: impatient(), Seed: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	gw := httptest.NewUnstartedServer(sim)
-	gw.Config.ErrorLog = log.New(io.Discard, "", 0)
-	gw.StartTLS()
-	defer gw.Close()
-	act := func(action string, v map[string]string) {
-		t.Helper()
-		if err := sim.Do(action, v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	act("start", nil)
-	act("consumer", map[string]string{"id": "MiVOAppSuite", "secret": "canary-consumer"})
-	act("icp", map[string]string{"id": "3", "name": "PBX", "address": "10.1.2.3"})
-
+	gw := border.Open(t)
+	sim := gw.Simulator
 	dir := t.TempDir()
 	s := proc.Start(t, dir)
-	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: gw.Certificate().Raw}))
-	s.API(t, 201, "POST", "/tenants", map[string]any{"id": "acme", "name": "Acme"})
-	s.API(t, 201, "POST", "/gateways", map[string]any{"id": "edge", "tenant_id": "acme", "address": gw.URL, "external_address": "mbg.acme.example", "ca": ca})
-	s.API(t, 204, "PUT", "/gateways/edge/mapping", map[string]any{"text": impatient()})
-	s.API(t, 204, "PUT", "/gateways/edge/consumer", map[string]any{"consumer_id": "MiVOAppSuite", "secret": "canary-consumer"})
-	s.API(t, 204, "POST", "/gateways/edge/token/request", map[string]any{})
-	act("approve", nil)
-	s.API(t, 204, "POST", "/gateways/edge/token/verifier", map[string]any{"verifier": sim.State().Temporary[0].Verifier})
-	s.API(t, 204, "PUT", "/gateways/edge/nodes/zrh", map[string]any{"internal_address": "10.1.2.3"})
+	gw.Connect(t, func(want int, method, path string, body any) { s.API(t, want, method, path, body) })
 	for _, kind := range kinds {
-		act("fault", map[string]string{"operation": "*", "kind": kind, "probability": fmt.Sprint(0.05 / float64(len(kinds))), "seconds": "0.1"})
+		gw.Act(t, "fault", map[string]string{"operation": "*", "kind": kind, "probability": fmt.Sprint(0.05 / float64(len(kinds))), "seconds": "0.1"})
 	}
 	define(t, s, n)
 	begun := time.Now()
