@@ -44,7 +44,6 @@ type push struct {
 	began    domain.Position // end of the log when this began: creations intended before it may have been under way
 	settled  time.Time       // when such creations may be repeated
 	client   Border
-	tried    int             // failures before of what is being done now
 	revision domain.Revision // of the gateway, the client was made from
 	records  *records
 	icps     []BorderICP
@@ -56,8 +55,9 @@ type push struct {
 	compare  time.Time // next nightly comparison
 	jobs     map[domain.SIPUserID]*job
 
-	seen Pushing // as of the last look; under its own lock for readers
-	show sync.Mutex
+	seen  Pushing // as of the last look; under its own lock for readers
+	tried int     // failures before of what is being done now
+	show  sync.Mutex
 }
 
 // job is what is remembered of one SIP user between tries.
@@ -194,12 +194,19 @@ func (p *push) tell(ctx context.Context, next time.Time, err error) {
 
 func (p *push) trace(e BorderExchange) {
 	const most = 100
-	e.Attempt += p.tried // under mu: a client is used by whoever holds it
 	p.show.Lock()
 	defer p.show.Unlock()
+	e.Attempt += p.tried
 	if p.seen.Exchanges = append(p.seen.Exchanges, e); len(p.seen.Exchanges) > most {
 		p.seen.Exchanges = slices.Delete(p.seen.Exchanges, 0, len(p.seen.Exchanges)-most)
 	}
+}
+
+// trying notes how often what is done now was tried before.
+func (p *push) trying(before int) {
+	p.show.Lock()
+	defer p.show.Unlock()
+	p.tried = before
 }
 
 // Exchanges are the latest exchanges with a gateway, the oldest first.
@@ -337,8 +344,8 @@ func (p *push) one(ctx context.Context, client Border, g domain.Gateway, id doma
 		j = &job{rev: u.Rev, unclear: j != nil && j.unclear}
 		p.jobs[id] = j
 	}
-	p.tried = j.failures
-	defer func() { p.tried = 0 }()
+	p.trying(j.failures)
+	defer p.trying(0)
 	var events []domain.Event
 	if u.Wanted {
 		events, err = p.bring(ctx, client, g, u, j, p.wasUnderWay(u, h))

@@ -57,7 +57,7 @@ func (s *Service) RequestGatewayToken(ctx context.Context, in RequestGatewayToke
 	if err := g.CanRequest(); err != nil {
 		return Outcome{}, err
 	}
-	client, err := s.dial(ctx, g, false, nil)
+	client, err := s.dial(ctx, g, false, s.borders.pushOf(s, in.ID).trace)
 	if errors.Is(err, ErrNoBorders) {
 		return Outcome{}, err
 	}
@@ -168,7 +168,7 @@ func (s *Service) SubmitVerifier(ctx context.Context, in SubmitVerifier) (Outcom
 		}
 		return Outcome{}, err
 	}
-	client, err := s.dial(ctx, g, false, nil)
+	client, err := s.dial(ctx, g, false, s.borders.pushOf(s, in.ID).trace)
 	if err != nil {
 		return Outcome{}, err
 	}

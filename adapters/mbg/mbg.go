@@ -235,18 +235,18 @@ func classOf(err error) string {
 }
 
 func (c *client) once(ctx context.Context, k call) (a answer, err error) {
+	if err := c.pace(ctx); err != nil {
+		return a, &commands.BorderError{Class: commands.ClassTransport, Text: err.Error(), Err: err}
+	}
 	begun := time.Now()
 	defer func() {
 		if c.TraceExchange != nil {
-			c.TraceExchange(c.traceOf(k, a, time.Since(begun), classOf(err)))
+			c.TraceExchange(c.traceOf(k, a, time.Since(begun), err))
 		}
 	}()
 	r, err := c.request(ctx, k)
 	if err != nil {
 		return a, &commands.BorderError{Class: commands.ClassProtocol, Text: err.Error(), Err: err}
-	}
-	if err := c.pace(ctx); err != nil {
-		return a, &commands.BorderError{Class: commands.ClassTransport, Text: err.Error(), Err: err}
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
@@ -264,7 +264,11 @@ func (c *client) once(ctx context.Context, k call) (a answer, err error) {
 var traced = []byte(rand.Text())
 
 // traceOf is the trace of a call and its answer.
-func (c *client) traceOf(k call, a answer, elapsed time.Duration, class string) commands.BorderExchange {
+func (c *client) traceOf(k call, a answer, elapsed time.Duration, err error) commands.BorderExchange {
+	class := classOf(err)
+	if k.plain && !unanswered(err) {
+		class = ""
+	}
 	e := commands.BorderExchange{At: c.Now(), Attempt: 1, Operation: k.name, Method: k.op.Method, Path: k.op.Path, Status: a.status, Elapsed: elapsed, Class: class}
 	if k.again {
 		e.Attempt = 2
@@ -546,8 +550,7 @@ func (c *client) mask(text string, most int) string {
 // Clock implements commands.Border: an unsigned request, whose refusal is as good an answer as any.
 func (c *client) Clock(ctx context.Context) (time.Time, error) {
 	a, err := c.once(ctx, call{name: "clock", op: c.m.Operations["ping"], plain: true, form: true})
-	var b *commands.BorderError
-	if errors.As(err, &b) && (b.Status == 0 || errors.Is(err, errHost) || b.Class == commands.ClassServicesOff || b.Class == commands.ClassOverloaded) {
+	if unanswered(err) {
 		return time.Time{}, err
 	}
 	c.checked = true
@@ -559,6 +562,13 @@ func (c *client) Clock(ctx context.Context) (time.Time, error) {
 		return time.Time{}, &commands.BorderError{Class: commands.ClassProtocol, Status: a.status, Text: "the answer has no Date"}
 	}
 	return date, nil
+}
+
+// unanswered tells whether an error says that no web service answered at all: to an unsigned request any other refusal
+// is as good an answer as any.
+func unanswered(err error) bool {
+	var b *commands.BorderError
+	return errors.As(err, &b) && (b.Status == 0 || errors.Is(err, errHost) || b.Class == commands.ClassServicesOff || b.Class == commands.ClassOverloaded)
 }
 
 // RequestToken implements commands.Border.
