@@ -388,18 +388,25 @@ func (a *app) historyCmd(n noun) *cobra.Command {
 
 // printTimeline prints events: time, what, who, why, and the facts on one line.
 func (a *app) printTimeline(items []map[string]any) error {
-	if a.output != "table" {
-		return a.printList(items, []string{"position", "at", "type", "actor", "stream", "revision", "data"})
+	if a.output == "json" || a.output == "yaml" {
+		return a.printList(items, nil)
 	}
 	rows := make([]map[string]any, len(items))
 	for i, it := range items {
 		meta, _ := it["metadata"].(map[string]any)
+		if a.output == "csv" { // what a spreadsheet can sort by stands beside the event, not within it
+			it["at"], it["actor"], it["reason"], it["request_id"] = meta["recorded_at"], meta["actor"], meta["reason"], meta["request_id"]
+			continue
+		}
 		row := map[string]any{"position": it["position"], "event": it["type"], "facts": summary(it["data"])}
 		row["at"], row["actor"] = meta["recorded_at"], meta["actor"]
 		if reason, _ := meta["reason"].(string); reason != "" {
 			row["facts"] = fmt.Sprintf("%s (%s)", row["facts"], reason)
 		}
 		rows[i] = row
+	}
+	if a.output == "csv" {
+		return a.printList(items, []string{"position", "at", "type", "actor", "reason", "request_id", "stream", "revision", "data"})
 	}
 	return a.printList(rows, []string{"position", "at", "event", "actor", "facts"})
 }
