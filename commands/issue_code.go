@@ -40,12 +40,8 @@ func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outc
 	if err := s.assignable(ctx, domain.Device{}, AssignDevice{TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID}); err != nil {
 		return IssuedCode{}, Outcome{}, err
 	}
-	category, _, err := load[domain.Category](ctx, s.Log, in.CategoryID.Stream())
-	if err != nil {
+	if _, err := s.provisioning(ctx, in.TenantID, in.CategoryID); err != nil {
 		return IssuedCode{}, Outcome{}, err
-	}
-	if category.Kind != domain.Provisioning {
-		return IssuedCode{}, Outcome{}, domain.ErrNotProvisioning
 	}
 	now := s.now()
 	issued := domain.CodeIssued{CodeID: domain.CodeID(newID()), TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID,

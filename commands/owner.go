@@ -28,6 +28,8 @@ var owners = map[string]func(context.Context, *Service, domain.StreamID) (domain
 		}
 		return tenant, err
 	},
+	"rollout":    owner[domain.Rollout],
+	"rolloutrow": owner[domain.RolloutRow],
 	"device": func(ctx context.Context, s *Service, stream domain.StreamID) (domain.TenantID, error) {
 		d, _, err := s.CurrentDevice(ctx, domain.DeviceID(stream.ID()))
 		return d.Owner(), err

@@ -263,6 +263,8 @@ type Candidates interface {
 	TenantsWaiting(ctx context.Context, at domain.Position) ([]domain.TenantID, error)
 	// WaitingSyncs lists up to limit devices of the tenant of which a paced sync waits, ordered by id and after after.
 	WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) ([]domain.WaitingSync, error)
+	// UsersOf lists up to limit users of the tenant that were not removed, ordered by id and after after.
+	UsersOf(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.UserID, limit int) ([]domain.UserID, error)
 	// DevicesUnderLayer lists the live devices that name the layer as a parent of their own.
 	DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error)
 	// LayersOfRole lists the layers that exist and have the role, by id.

@@ -58,6 +58,23 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name: "carry-out-rollout",
+		On:   []string{"rollout.started", "rollout.extended", "rollout.reissued", "rollout.cancelled"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Hold: true,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			return s.CarryOutRollout(ctx, r, e)
+		},
+	},
+	{
+		Name: "follow-rollout-row",
+		On:   []string{"code.expired", "code.revoked", "code.assignment_failed", "device.assigned"},
+		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			return s.FollowRolloutRow(ctx, r, e)
+		},
+	},
+	{
 		Name: "associate-user-lines",
 		On:   []string{"device.assigned"},
 		Key:  ofDevice,

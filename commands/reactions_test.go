@@ -67,6 +67,72 @@ var reactions = []reaction{
 		leads := k.Kit.Service.Registry.(*commandstest.Registry).Leads()
 		return want(len(leads) == 0, "it still leads to %v", leads)
 	}},
+	{"carry-out-rollout", "a rollout began", func(k *kit) { k.rollout(domain.RolloutPlan{UserID: "anna"}) }, "rollout.started", rows(domain.RowPending)},
+	{"carry-out-rollout", "the user has gone", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		_, err := k.RemoveUser(k.ctx, commands.RemoveUser{ID: "anna"})
+		k.ok(err)
+	}, "rollout.started", rows(domain.RowFailed)},
+	{"carry-out-rollout", "a row that waits gets a new code", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, err := k.ReissueRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: []int{1}})
+		k.ok(err)
+	}, "rollout.reissued", func(k *kit) error {
+		n := k.count("code-", "code.revoked")
+		return errors.Join(rows(domain.RowPending)(k), want(n == 1, "%d codes were taken back", n))
+	}},
+	{"carry-out-rollout", "a phone was faster than the new code", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, err := k.ReissueRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: []int{1}})
+		k.ok(err)
+		_, _, err = k.redeem(k.digitsOf(1), phone)
+		k.ok(err)
+	}, "rollout.reissued", rows(domain.RowRegistered)},
+	{"carry-out-rollout", "rows get more time on the day of their codes", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		k.Clock.Advance(time.Hour)
+		_, err := k.ExtendRollout(k.ctx, commands.RolloutRows{ID: "r1"})
+		k.ok(err)
+	}, "rollout.extended", func(k *kit) error {
+		row := k.row(1)
+		return want(row.ValidUntil.Equal(commandstest.Start.Add(7*24*time.Hour+time.Hour)), "it is valid until %s", row.ValidUntil)
+	}},
+	{"carry-out-rollout", "rows get more time days later", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		k.Clock.Advance(3 * 24 * time.Hour)
+		_, err := k.ExtendRollout(k.ctx, commands.RolloutRows{ID: "r1"})
+		k.ok(err)
+	}, "rollout.extended", func(k *kit) error {
+		row := k.row(1)
+		return errors.Join(rows(domain.RowPending)(k), want(row.ValidUntil.Equal(commandstest.Start.Add(10*24*time.Hour)), "it is valid until %s", row.ValidUntil))
+	}},
+	{"carry-out-rollout", "a rollout was cancelled", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, err := k.CancelRollout(k.ctx, commands.RolloutRows{ID: "r1"})
+		k.ok(err)
+	}, "rollout.cancelled", func(k *kit) error {
+		n := k.count("code-", "code.revoked")
+		return want(n == 1, "%d codes were taken back", n)
+	}},
+	{"follow-rollout-row", "the phone came", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, _, err := k.redeem(k.digitsOf(1), phone)
+		k.ok(err)
+		_, err = k.AssignDevice(k.ctx, commands.AssignDevice{ID: domain.DeviceID(phone), TenantID: "acme", CategoryID: desk, UserID: "anna", CodeID: k.row(1).CodeID})
+		k.ok(err)
+	}, "device.assigned", rows(domain.RowRegistered)},
+	{"follow-rollout-row", "a code was taken back", func(k *kit) {
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, err := k.CancelRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: []int{1}})
+		k.ok(err)
+	}, "code.revoked", rows(domain.RowCancelled)},
 	{"associate-user-lines", "the user has lines", func(k *kit) {
 		k.line("l1", "acme", "anna")
 		k.line("l2", "acme", "anna")

@@ -26,7 +26,8 @@ type entry struct {
 func index() map[string]entry {
 	m := make(map[string]entry)
 	for _, e := range slices.Concat(tenantEvents, categoryEvents, codeEvents, deviceEvents, userEvents, lineEvents, layerEvents, gatewayEvents, sipUserEvents, apiKeyEvents, keyEvents, claimEvents, requestEvents, parameterEvents, checkpointEvents, pluginEvents, cloudIDEvents, softphoneEvents, registryEvents, tokenEvents, updateEvents, sysclientEvents,
-		jobEvents, deviceJobEvents) {
+		jobEvents, deviceJobEvents,
+		rolloutEvents) {
 		if _, twice := m[e.name]; twice {
 			panic("domain: two events named " + e.name)
 		}

@@ -123,7 +123,7 @@ func TestWireNames(t *testing.T) {
 }
 
 func TestAnUnknownTypeDecodesToUnknown(t *testing.T) {
-	const name, data = "rollout.started", `{"rows":[1,2,3]}`
+	const name, data = "starship.launched", `{"rows":[1,2,3]}`
 	e, err := domain.Recorded{Type: name, Data: []byte(data)}.Event()
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,11 @@ type CodeIssued struct {
 	MAC MAC `json:"mac,omitempty"`
 	// Registry is the URL of the registry elsewhere that drew the digits; empty for our own.
 	Registry string `json:"registry,omitempty"`
+	// RolloutID and Row are the row of a rollout the code was issued for. Quarantine: it leads to the rollout's quarantine
+	// category, where a phone gets nothing secret until somebody confirms it.
+	RolloutID  RolloutID `json:"rollout_id,omitempty"`
+	Row        int       `json:"row,omitempty"`
+	Quarantine bool      `json:"quarantine,omitempty"`
 }
 
 // CodeRegistered: these digits were drawn here for a Devices server elsewhere, and a phone that shows them is led to
@@ -84,7 +89,14 @@ type CodeReleased struct {
 	CodeID CodeID `json:"code_id"`
 }
 
+// CodeExtended: the unused code is valid until then, later than before.
+type CodeExtended struct {
+	CodeID     CodeID    `json:"code_id"`
+	ValidUntil time.Time `json:"valid_until"`
+}
+
 func (CodeIssued) EventType() string           { return "code.issued" }
+func (CodeExtended) EventType() string         { return "code.extended" }
 func (CodeRedeemed) EventType() string         { return "code.redeemed" }
 func (CodeRevoked) EventType() string          { return "code.revoked" }
 func (CodeExpired) EventType() string          { return "code.expired" }
@@ -94,7 +106,7 @@ func (CodeRegistered) EventType() string       { return "code.registered" }
 func (CodeBound) EventType() string            { return "code.bound" }
 func (CodeReleased) EventType() string         { return "code.released" }
 
-var codeEvents = []entry{of[CodeIssued](), of[CodeRegistered](), of[CodeBound](), of[CodeReleased](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied]()}
+var codeEvents = []entry{of[CodeIssued](), of[CodeRegistered](), of[CodeBound](), of[CodeReleased](), of[CodeRedeemed](), of[CodeRevoked](), of[CodeExpired](), of[CodeAssignmentFailed](), of[CodeDenied](), of[CodeExtended]()}
 
 // Purposes of a code and how long each lives unless configured otherwise.
 var CodeTTL = map[string]time.Duration{
@@ -167,6 +179,8 @@ func (c Code) Apply(e Event) Code {
 		c.Released = true
 	case CodeRedeemed:
 		c.RedeemedBy, c.RedeemedAt, c.DeviceID = e.MAC, e.RedeemedAt, e.DeviceID
+	case CodeExtended:
+		c.ValidUntil = e.ValidUntil
 	case CodeRevoked:
 		c.Revoked = true
 	case CodeExpired:
@@ -284,6 +298,21 @@ func (c Code) Revoke(now time.Time) ([]Event, error) {
 		return nil, err
 	}
 	return []Event{CodeRevoked{CodeID: c.CodeID}}, nil
+}
+
+// Extend gives a live code more time, up to the end of the time it can be looked up for (LiveEpochs); no news when it has
+// as much already. Extending a dead one is refused with the reason it is dead.
+func (c Code) Extend(until, now time.Time) ([]Event, error) {
+	if err := c.Dead(now); err != nil {
+		return nil, err
+	}
+	if most := c.IssuedAt.UTC().Truncate(24 * time.Hour).Add(MaxCodeTTL + 24*time.Hour); until.After(most) {
+		until = most
+	}
+	if !until.After(c.ValidUntil) {
+		return nil, nil
+	}
+	return []Event{CodeExtended{c.CodeID, until}}, nil
 }
 
 // Expire records that the time ran out; no news before that, or when the code is dead otherwise.

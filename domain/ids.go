@@ -22,6 +22,8 @@ type (
 	UserID   string
 	LayerID  string
 	APIKeyID string
+	// RolloutID names a rollout; without dots.
+	RolloutID string
 	// SoftphoneID names one user's Cloud Softphone; CloudID is what its vendor calls a provider's configuration, in
 	// lower case.
 	SoftphoneID string

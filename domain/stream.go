@@ -36,7 +36,7 @@ func (s StreamID) Internal() bool {
 
 // categories of the streams this program tells its history in.
 var categories = []string{"apikey", "category", "checkpoint", "claim", "cloudid", "code", "codeepoch", "device", "gateway", "job", "jobs", "layer", "line", "notice", "plugin",
-	"registry", "request", "requests", "rollout", "settings", "sipuser", "softphone", "tenant", "token", "user"}
+	"registry", "request", "requests", "rollout", "rolloutrow", "settings", "sipuser", "softphone", "tenant", "token", "user"}
 
 // History tells whether the stream belongs to this program's history: its category is one of ours. Nobody
 // from outside may delete, truncate or end such a stream (D11).

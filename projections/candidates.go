@@ -94,6 +94,11 @@ func (c Candidates) WaitingSyncs(ctx context.Context, at domain.Position, tenant
 	return found, err
 }
 
+// UsersOf lists up to limit users of the tenant that were not removed, by id and after after.
+func (c Candidates) UsersOf(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.UserID, limit int) ([]domain.UserID, error) {
+	return texts[domain.UserID](ctx, c, at, "SELECT key FROM users WHERE tenant_id = ? AND live = 1 AND key > ? ORDER BY key LIMIT ?", string(tenant), string(after), limit)
+}
+
 // DevicesUnderLayer lists the live devices that name the layer as a parent of their own, by id.
 func (c Candidates) DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error) {
 	return texts[domain.DeviceID](ctx, c, at, "SELECT owner FROM device_parents WHERE layer_id = ? ORDER BY owner", string(layer))

@@ -82,6 +82,14 @@ func touched(e domain.Event) []domain.StreamID {
 		return []domain.StreamID{codeSubject(e.CodeID)}
 	case domain.CodeDenied:
 		return []domain.StreamID{codeSubject(e.CodeID)}
+	case domain.CodeExtended:
+		return []domain.StreamID{codeSubject(e.CodeID)}
+	case domain.RolloutRowIssued:
+		return []domain.StreamID{codeSubject(e.CodeID), user(e.UserID)}
+	case domain.RolloutRowQuarantined:
+		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
+	case domain.RolloutRowRegistered:
+		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
 	case domain.CodeAssignmentFailed:
 		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
 	case domain.DeviceAssigned:

@@ -115,6 +115,7 @@ func New(o Options) (http.Handler, error) {
 	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens, (*api).sysclients} {
 		register(a)
 	}
+	a.rollouts()
 	a.docs(mux)
 	return a.outermost(a.routed(mux)), nil
 }

@@ -153,6 +153,7 @@ func (a *api) history() {
 		{"gateways", "gateway", func(id string) domain.StreamID { return domain.GatewayID(id).Stream() }},
 		{"tokens", "token", func(id string) domain.StreamID { return domain.TokenID(id).Stream() }},
 		{"registry-servers", "registry-server", func(id string) domain.StreamID { return domain.ServerID(id).Stream() }},
+		{"rollouts", "rollout", func(id string) domain.StreamID { return domain.RolloutID(id).Stream() }},
 		{"sipusers", "sip-user", func(id string) domain.StreamID { return domain.SIPUserID(id).Stream() }},
 	}
 	for _, s := range subjects {
@@ -332,14 +333,7 @@ func (a *api) events() {
 		if live {
 			return &huma.StreamResponse{Body: func(h huma.Context) {
 				r, w := humago.Unwrap(h)
-				if !a.feeds.begin() {
-					p := newProblem(http.StatusServiceUnavailable, "too-many-feeds", "as many feeds as the server takes are open")
-					p.retryAfter = 10
-					a.refuse(w, r, p)
-					return
-				}
-				defer a.feeds.end()
-				a.follow(w, r, after, wanted)
+				a.feed(w, r, func(write func(string, ...any) bool, over <-chan struct{}) { a.follow(r, after, wanted, write, over) })
 			}}, nil
 		}
 		body, err := a.eventPage(ctx, after, in.Limit, wanted)
@@ -376,24 +370,35 @@ func (a *api) eventPage(ctx context.Context, after domain.Position, limit int, w
 	return json.Marshal(out)
 }
 
-// follow writes events as they come, until the caller or the server goes, or the key is not valid any more.
-// A comment now and then keeps the line open.
-func (a *api) follow(w http.ResponseWriter, req *http.Request, after domain.Position, wanted func(domain.Recorded) bool) {
-	ctx, cancel := context.WithCancel(req.Context())
-	defer cancel()
+// feed opens a stream of server-sent events and hands out how to write to it; over is closed when the server
+// begins to stop. (Asked for before the reader hears of the feed: a shutdown that begins then must find it.)
+func (a *api) feed(w http.ResponseWriter, r *http.Request, follow func(write func(format string, args ...any) bool, over <-chan struct{})) {
+	if !a.feeds.begin() {
+		p := newProblem(http.StatusServiceUnavailable, "too-many-feeds", "as many feeds as the server takes are open")
+		p.retryAfter = 10
+		a.refuse(w, r, p)
+		return
+	}
+	defer a.feeds.end()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
 	_ = out.SetReadDeadline(time.Time{}) // the server's is for requests that end
-	write := func(format string, args ...any) bool {
+	follow(func(format string, args ...any) bool {
 		// A reader that does not read within the time is dropped; it comes back with its Last-Event-ID.
 		_ = out.SetWriteDeadline(time.Now().Add(2 * heartbeat)) // not every connection has one
 		if _, err := fmt.Fprintf(w, format, args...); err != nil {
 			return false
 		}
 		return out.Flush() == nil
-	}
-	closing := a.feeds.closing(ctx) // before the reader hears of the feed: a shutdown that begins now must find it
+	}, a.feeds.closing(r.Context()))
+}
+
+// follow writes events as they come, until the caller or the server goes, or the key is not valid any more.
+// A comment now and then keeps the line open.
+func (a *api) follow(req *http.Request, after domain.Position, wanted func(domain.Recorded) bool, write func(string, ...any) bool, closing <-chan struct{}) {
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
 	if !write(": from %s\n\n", after) {
 		return
 	}

@@ -80,6 +80,11 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /dialled-codes":                     {"tenant_id": t, "code": "000000", "account": "ap0015650a0a0a"},
 		"POST /lines/{id}/provisioning-extension": {"extension": "246810"},
 		"POST /lines/{id}/rotate":                 {"password": "another-password"},
+		"POST /rollouts":                          {"tenant_id": t, "category_id": t + ".desk", "users": []map[string]any{{"user_id": t + ".anna"}}},
+		"POST /rollouts/{id}/cancel":              {},
+		"POST /rollouts/{id}/extend":              {},
+		"POST /rollouts/{id}/reissue":             {},
+		"POST /rollouts/{id}/rows/{row}/confirm":  {},
 		"POST /layers":                            {"tenant_id": t, "name": "l", "parents": []string{t + ".layer"}, "settings": map[string]any{"locale": "de_DE"}},
 		"POST /cloudids":                          {"id": t + ".new", "tenant_id": t},
 		"PUT /cloudids/{id}":                      {"document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
@@ -128,7 +133,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
 	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
-		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "tokens": o.tokenOf(at), "registry-servers": t + "-site", "plugins": "yealink",
+		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "rollouts": t, "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "tokens": o.tokenOf(at), "registry-servers": t + "-site", "plugins": "yealink",
 		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	var parts []string
@@ -136,6 +141,8 @@ func (o *office) fill(path string, at, of place) string {
 		switch {
 		case p == "{id}":
 			p = ids[noun]
+		case p == "{row}":
+			p = "1"
 		case p == "{node}":
 			p = "zrh"
 		case strings.HasPrefix(p, "{line"):
@@ -280,7 +287,7 @@ func TestOwnThingsByRole(t *testing.T) {
 	instance := []string{"POST /tenants", "POST /parked", "DELETE /parked", "GET /parked", "/verify", "GET /audit/checkpoints/", "POST /codes/redeem", "POST /dhcp-leases", "POST /devices/{id}/move",
 		"POST /tenants/", "DELETE /tenants", "DELETE /gateways/{id}", "DELETE /devices/{id}/lines",
 		"GET /registry-servers", "POST /registry-servers", "PUT /registry-servers", "DELETE /registry-servers",
-		"POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
+		"POST /rollouts/{id}/rows", "POST /plugins", "PUT /plugins", "DELETE /plugins", "GET /plugins/{id}", "/operations/{id}"}
 	for _, operation := range open(t).operations() {
 		method, _, _ := strings.Cut(operation, " ")
 		o := open(t)
@@ -289,8 +296,8 @@ func TestOwnThingsByRole(t *testing.T) {
 				t.Errorf("%s without a key: %d", operation, r.status)
 			}
 			for _, role := range []domain.Role{domain.Auditor, domain.OwnUser} {
-				if method == http.MethodGet || role == domain.OwnUser && operation == "POST /codes" {
-					continue // a user may issue a code for a phone of their own
+				if method == http.MethodGet || role == domain.OwnUser && (operation == "POST /codes" || strings.HasSuffix(operation, "/confirm")) {
+					continue // a user may issue a code for a phone of their own, and vouch for one
 				}
 				if r := o.request(o.tokens["acme/"+string(role)], operation, "acme", "acme"); r.status != http.StatusForbidden {
 					t.Errorf("%s as %s: %d", operation, role, r.status)

@@ -83,7 +83,7 @@ func (a *api) account(r *http.Request, req *request, seen *seenWriter, took time
 
 // nounFields are the log's names for the ids in paths.
 var nounFields = map[string]string{"tenants": "tenant_id", "categories": "category_id", "codes": "code_id", "devices": "device_id",
-	"users": "user_id", "lines": "line_id", "layers": "layer_id", "tokens": "token_id", "registry-servers": "server_id", "apikeys": "api_key_id"}
+	"users": "user_id", "lines": "line_id", "layers": "layer_id", "tokens": "token_id", "registry-servers": "server_id", "apikeys": "api_key_id", "rollouts": "rollout_id"}
 
 // named is the id of the noun a path is about, and the log's name for it.
 func named(r *http.Request) (field, id string) {

@@ -89,6 +89,7 @@ func (o *office) furnish(tenant string) {
 	do(s.DefineLine(ctx, commands.DefineLine{ID: domain.LineID(tenant + ".line"), TenantID: id, UserID: domain.UserID(tenant + ".anna"), Number: "201", Username: tenant + "201",
 		Password: "canary-sip-password-" + tenant}))
 	do(s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: domain.LineID(tenant + ".line"), Extension: "864209"}))
+	do(s.CreateRollout(ctx, commands.CreateRollout{ID: domain.RolloutID(tenant), TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Users: []domain.RolloutPlan{{UserID: domain.UserID(tenant + ".anna")}}}))
 	_, _, _, err = s.DefineCloudID(ctx, commands.DefineCloudID{ID: tenant + ".cloud", TenantID: id, Document: domain.SoftphoneDocument{Nodes: map[string]string{"STUNPassword": "canary-stun-pw-" + tenant}}})
 	o.ok(err)
 	_, _, _, err = s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: domain.SoftphoneID(tenant + ".app"), TenantID: id, CloudID: tenant + ".cloud", LineID: domain.LineID(tenant + ".line"), Username: "anna"})

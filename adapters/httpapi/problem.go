@@ -109,11 +109,11 @@ func fieldName(location string) string {
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
 		domain.ErrLineUnknown, domain.ErrGatewayUnknown, domain.ErrNodeUnknown, domain.ErrSIPUserUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
-		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, domain.ErrTokenUnknown, domain.ErrServerUnknown, commands.ErrOperationUnknown, errNotFound}
+		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, domain.ErrTokenUnknown, domain.ErrServerUnknown, commands.ErrOperationUnknown, domain.ErrRolloutUnknown, domain.ErrRolloutRow, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
 	elsewhere = []error{domain.ErrGatewayOfOtherTenant, domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
-	exists   = []error{domain.ErrGatewayExists, domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists, domain.ErrSoftphoneExists, domain.ErrCloudIDExists}
+	exists   = []error{domain.ErrGatewayExists, domain.ErrTenantExists, domain.ErrDeviceExists, domain.ErrUserExists, domain.ErrLineExists, domain.ErrLayerExists, domain.ErrAPIKeyExists, domain.ErrSoftphoneExists, domain.ErrCloudIDExists, domain.ErrRolloutExists}
 	errTaken = newProblem(http.StatusConflict, "id-taken", "this id or address is taken")
 	// broken are broken rules with their codes; of several in one error the first here is answered.
 	broken = []struct {
@@ -177,6 +177,10 @@ var (
 		{commands.ErrNoBorders, "not-plannable"},
 		{commands.ErrStopped, "gateway-stopped"},
 		{commands.ErrBraked, "gateway-braked"},
+		{commands.ErrDrawnElsewhere, "drawn-elsewhere"},
+		{domain.ErrRolloutExists, "rollout-exists"},
+		{domain.ErrRolloutRowRegistered, "row-registered"},
+		{domain.ErrRolloutRowPlain, "row-not-quarantined"},
 		{domain.ErrErased, "erased"},
 		{commands.ErrOffline, "offline"},
 		{commands.ErrPhone, "refused-by-phone"},

@@ -12,6 +12,7 @@ import (
 
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/projections"
 )
 
 // unrecorded are the operations that can change something and yet leave no event here. Each says why.
@@ -69,6 +70,12 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 		},
 		"POST /softphones/{id}/sign-out": func(o *office) place {
 			append_(o, domain.SoftphoneID("acme.app").Stream(), domain.SoftphoneSignedIn{InstallID: "0193a1b2c3d47e5f8091a2b3c4d5e6fa", TokenHash: "00", Via: "password", At: o.Clock.Now()})
+			return "acme"
+		},
+		"POST /rollouts/{id}/rows/{row}/confirm": func(o *office) place {
+			row, err := projections.ListRolloutRows(t.Context(), o.options.Views, projections.RolloutRowFilter{Rollout: "acme"}, projections.Page{})
+			o.ok(err)
+			append_(o, domain.RolloutID("acme").Row(1), domain.RolloutRowQuarantined{CodeID: row.Items[0].CodeID, DeviceID: domain.DeviceID(phones["acme"])})
 			return "acme"
 		},
 		"POST /tenants/{id}/resume-resyncs": func(o *office) place {

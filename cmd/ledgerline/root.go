@@ -34,6 +34,7 @@ settings, 3 not found, 4 denied, 5 a rule says no or somebody was faster, 6 dama
 	}
 	root.AddCommand(a.serveCmd(), a.esdbCmd(), a.demoCmd(), a.phoneCmd())
 	root.AddCommand(a.nounCmds()...)
+	root.AddCommand(a.rolloutCmd())
 	root.AddCommand(a.searchCmd(), a.importCmd(), a.renderCmd(), a.explainCmd(), a.parkedCmd(), a.eraseCmd())
 	root.AddCommand(a.auditCmd(), a.backupCmd(), a.restoreCmd(), a.migrateCmd(), a.keyCmd(), a.doctorCmd(), a.pluginCmd(), a.operationCmd(), a.configCmd(), a.dhcpCmd(), a.registryCmd(), a.innovaphoneCmd())
 	root.AddCommand(&cobra.Command{

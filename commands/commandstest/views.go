@@ -314,6 +314,21 @@ func (c *Candidates) TenantsWaiting(ctx context.Context, at domain.Position) (te
 	return slices.Compact(tenants), nil
 }
 
+// UsersOf implements commands.Candidates.
+func (c *Candidates) UsersOf(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.UserID, limit int) (found []domain.UserID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for id, u := range c.w.users {
+		if u.Live(tenant) == nil && id > after {
+			found = append(found, id)
+		}
+	}
+	slices.Sort(found)
+	return found[:min(limit, len(found))], nil
+}
+
 // WaitingSyncs implements commands.Candidates.
 func (c *Candidates) WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) (found []domain.WaitingSync, err error) {
 	if err := c.w.waitFor(ctx, at); err != nil {

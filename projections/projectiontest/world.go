@@ -40,6 +40,7 @@ type Tenant struct {
 	SIPUsers   []*domain.SIPUser
 	Jobs       domain.Jobs
 	JobIDs     []*domain.JobID
+	Rows       []*domain.RolloutRow
 	digests    []string
 }
 
@@ -113,7 +114,11 @@ func (w *World) Step() {
 	case 21:
 		w.stepJob(t)
 	case 20:
-		w.stepSoftphone(t)
+		if w.Choose(2) == 0 {
+			w.stepSoftphone(t)
+		} else {
+			w.stepRollout(t)
+		}
 	case 0:
 		w.stepTenant(t)
 	case 1:
@@ -134,6 +139,40 @@ func (w *World) Step() {
 		}
 	default:
 		w.stepDevice(t)
+	}
+}
+
+// stepRollout starts a rollout with a row or two, or moves a row of one.
+func (w *World) stepRollout(t *Tenant) {
+	row := pick(w, t.Rows)
+	if row == nil || w.Choose(4) == 0 {
+		id := domain.RolloutID(w.next("r"))
+		r, plan := domain.Rollout{}, []domain.RolloutPlan{{UserID: "u1"}, {UserID: "u2", MAC: "0015650000aa"}}
+		record(w, &r, id.Stream(), t.ID, []domain.Event{domain.RolloutRowsPlanned{RolloutID: id, TenantID: t.ID, From: 1, Rows: plan},
+			domain.RolloutStarted{RolloutID: id, TenantID: t.ID, CategoryID: "c1", ValidForS: 60, Rows: len(plan)}})
+		events, _ := r.Cancel()
+		record(w, &r, id.Stream(), t.ID, append(events, domain.RolloutExported{Format: "csv"}))
+		for i, p := range plan {
+			row := &domain.RolloutRow{RolloutRowIssued: domain.RolloutRowIssued{RolloutID: id, Row: i + 1, TenantID: t.ID, UserID: p.UserID, MAC: p.MAC}}
+			t.Rows = append(t.Rows, row)
+		}
+		return
+	}
+	stream := row.RolloutID.Row(row.Row)
+	if row.State == "" || w.Choose(4) == 0 && row.Issuable() == nil {
+		issued := row.RolloutRowIssued
+		issued.CodeID, issued.Code, issued.Epoch, issued.IssuedAt, issued.ValidUntil = domain.CodeID(w.next("k")), domain.CodeStream(w.next("d1ge57")), domain.Epoch(w.Now), w.Now, w.Now.Add(time.Minute)
+		issued.Digits = secret(issued.Epoch, "123456789012")
+		record(w, row, stream, t.ID, []domain.Event{issued})
+		return
+	}
+	c := row.CodeID
+	news := []domain.Event{domain.RolloutRowExpired{CodeID: c}, domain.RolloutRowCancelled{CodeID: c}, domain.RolloutRowQuarantined{CodeID: c, DeviceID: "d1"},
+		domain.RolloutRowRegistered{CodeID: c, DeviceID: "d1"}, domain.RolloutRowFailed{CodeID: c, DeviceID: "d1", Cause: "device is deleted"}}
+	if i := w.Choose(len(news) + 1); i < len(news) {
+		record(w, row, stream, t.ID, row.Follow(c, news[i]))
+	} else {
+		record(w, row, stream, t.ID, row.Extend(c, w.Now.Add(time.Hour)))
 	}
 }
 
