@@ -11,12 +11,16 @@ type AmendCloudID struct {
 	ID         domain.CloudID           `json:"id" validate:"required,id"`
 	Document   domain.SoftphoneDocument `json:"document" validate:"-"`
 	FailClosed bool                     `json:"fail_closed"`
+	Policy     domain.SoftphonePolicy   `json:"policy" validate:"-"`
 }
 
 // AmendCloudID answers warnings about the document. Errors: ErrInvalid, *DocumentError, domain.ErrCloudIDUnknown, domain.ErrErased.
 func (s *Service) AmendCloudID(ctx context.Context, in AmendCloudID) (found []domain.SoftphoneFinding, out Outcome, err error) {
 	if err := check(in); err != nil {
 		return nil, Outcome{}, err
+	}
+	if field, rule := in.Policy.Check(); field != "" {
+		return nil, Outcome{}, &InvalidError{"policy." + field, rule}
 	}
 	out, err = decide(ctx, s, in.ID.Stream(), func(c domain.Cloud) ([]domain.Event, error) {
 		if !c.Exists {
@@ -27,10 +31,10 @@ func (s *Service) AmendCloudID(ctx context.Context, in AmendCloudID) (found []do
 			return nil, err
 		}
 		var layer domain.SoftphoneLayer
-		if layer, found, err = s.softphoneLayer(ctx, domain.Subject(c.TenantID.Stream()), in.Document, before); err != nil {
+		if layer, found, err = s.softphoneLayer(ctx, domain.Subject(c.TenantID.Stream()), in.Document, before, domain.SoftphoneContext{Policy: in.Policy}); err != nil {
 			return nil, err
 		}
-		return c.Amend(domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed})
+		return c.Amend(domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed, Policy: in.Policy})
 	})
 	return found, out, err
 }

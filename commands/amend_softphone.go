@@ -10,11 +10,13 @@ import (
 type AmendSoftphone struct {
 	ID       domain.SoftphoneID       `json:"id" validate:"required,id"`
 	LineID   domain.LineID            `json:"line_id" validate:"required,id"`
+	Category domain.CategoryID        `json:"category_id" validate:"omitempty,id"`
 	Document domain.SoftphoneDocument `json:"document" validate:"-"`
 }
 
 // AmendSoftphone answers warnings about the document. Errors: ErrInvalid, *DocumentError, domain.ErrSoftphoneUnknown,
-// domain.ErrSoftphoneRemoved, domain.ErrLineUnknown, domain.ErrLineRemoved, domain.ErrLineOfOtherTenant, domain.ErrErased.
+// domain.ErrSoftphoneRemoved, domain.ErrLineUnknown, domain.ErrLineRemoved, domain.ErrLineOfOtherTenant, those of
+// domain.Category.Takes for a new category, domain.ErrErased.
 func (s *Service) AmendSoftphone(ctx context.Context, in AmendSoftphone) (found []domain.SoftphoneFinding, out Outcome, err error) {
 	if err := check(in); err != nil {
 		return nil, Outcome{}, err
@@ -26,11 +28,12 @@ func (s *Service) AmendSoftphone(ctx context.Context, in AmendSoftphone) (found 
 		if _, err := s.userOfSoftphone(ctx, p.TenantID, in.LineID, p.UserID); err != nil {
 			return nil, err
 		}
-		cloud, _, err := load[domain.Cloud](ctx, s.Log, p.CloudID.Stream())
-		if err != nil {
-			return nil, err
+		if in.Category != p.CategoryID {
+			if err := s.usableSoftphoneCategory(ctx, p.TenantID, in.Category); err != nil {
+				return nil, err
+			}
 		}
-		below, err := s.softphoneDocument(ctx, cloud.SoftphoneLayer)
+		below, err := s.belowSoftphone(ctx, p.CloudID, in.Category)
 		if err != nil {
 			return nil, err
 		}
@@ -39,10 +42,10 @@ func (s *Service) AmendSoftphone(ctx context.Context, in AmendSoftphone) (found 
 			return nil, err
 		}
 		var layer domain.SoftphoneLayer
-		if layer, found, err = s.softphoneLayer(ctx, p.UserID.Subject(), in.Document, before, below.DialActions...); err != nil {
+		if layer, found, err = s.softphoneLayer(ctx, p.UserID.Subject(), in.Document, before, below.context()); err != nil {
 			return nil, err
 		}
-		return p.Amend(domain.SoftphoneSpec{LineID: in.LineID, SoftphoneLayer: layer})
+		return p.Amend(domain.SoftphoneSpec{LineID: in.LineID, CategoryID: in.Category, SoftphoneLayer: layer})
 	})
 	return found, out, err
 }

@@ -13,6 +13,7 @@ type DefineCloudID struct {
 	TenantID   domain.TenantID          `json:"tenant_id" validate:"required,id"`
 	Document   domain.SoftphoneDocument `json:"document" validate:"-"`
 	FailClosed bool                     `json:"fail_closed"`
+	Policy     domain.SoftphonePolicy   `json:"policy" validate:"-"`
 }
 
 // DefineCloudID answers the id as it is known from now on, in lower case, and warnings about the document. Errors:
@@ -25,15 +26,18 @@ func (s *Service) DefineCloudID(ctx context.Context, in DefineCloudID) (domain.C
 	if !ok || editable {
 		return "", nil, Outcome{}, &InvalidError{"id", cloudIDRule}
 	}
+	if field, rule := in.Policy.Check(); field != "" {
+		return "", nil, Outcome{}, &InvalidError{"policy." + field, rule}
+	}
 	if err := s.liveTenant(ctx, in.TenantID); err != nil {
 		return "", nil, Outcome{}, err
 	}
-	layer, found, err := s.softphoneLayer(ctx, domain.Subject(in.TenantID.Stream()), in.Document, domain.SoftphoneDocument{})
+	layer, found, err := s.softphoneLayer(ctx, domain.Subject(in.TenantID.Stream()), in.Document, domain.SoftphoneDocument{}, domain.SoftphoneContext{Policy: in.Policy})
 	if err != nil {
 		return "", found, Outcome{}, err
 	}
 	out, err := decide(ctx, s, id.Stream(), func(c domain.Cloud) ([]domain.Event, error) {
-		return c.Define(strings.TrimSpace(in.ID), id, in.TenantID, domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed})
+		return c.Define(strings.TrimSpace(in.ID), id, in.TenantID, domain.CloudIDSpec{SoftphoneLayer: layer, FailClosed: in.FailClosed, Policy: in.Policy})
 	})
 	return id, found, out, err
 }

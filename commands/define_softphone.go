@@ -16,12 +16,13 @@ type DefineSoftphone struct {
 	UserID   domain.UserID            `json:"user_id" validate:"omitempty,id"`
 	LineID   domain.LineID            `json:"line_id" validate:"required,id"`
 	Username string                   `json:"username" validate:"required,max=128,text"`
+	Category domain.CategoryID        `json:"category_id" validate:"omitempty,id"`
 	Document domain.SoftphoneDocument `json:"document" validate:"-"`
 }
 
 // DefineSoftphone answers the softphone's id, and warnings about its document. Errors: ErrInvalid, *DocumentError,
 // domain.ErrTenantUnknown, domain.ErrTenantDeleted, domain.ErrCloudIDUnknown, domain.ErrCloudIDForeign, domain.ErrLineUnknown,
-// domain.ErrLineRemoved, domain.ErrLineOfOtherTenant, those of domain.User.Live, domain.ErrSoftphoneNameTaken,
+// domain.ErrLineRemoved, domain.ErrLineOfOtherTenant, those of domain.User.Live and domain.Category.Takes, domain.ErrSoftphoneNameTaken,
 // domain.ErrSoftphoneExists.
 func (s *Service) DefineSoftphone(ctx context.Context, in DefineSoftphone) (domain.SoftphoneID, []domain.SoftphoneFinding, Outcome, error) {
 	if err := check(in); err != nil {
@@ -38,22 +39,21 @@ func (s *Service) DefineSoftphone(ctx context.Context, in DefineSoftphone) (doma
 	if err := s.liveTenant(ctx, in.TenantID); err != nil {
 		return "", nil, Outcome{}, err
 	}
-	cloud, _, err := load[domain.Cloud](ctx, s.Log, cloudID.Stream())
+	below, err := s.belowSoftphone(ctx, cloudID, in.Category)
 	if err != nil {
 		return "", nil, Outcome{}, err
 	}
-	if err := cloud.Of(in.TenantID); err != nil {
+	if err := below.cloud.Of(in.TenantID); err != nil {
+		return "", nil, Outcome{}, err
+	}
+	if err := s.usableSoftphoneCategory(ctx, in.TenantID, in.Category); err != nil {
 		return "", nil, Outcome{}, err
 	}
 	if in.UserID, err = s.userOfSoftphone(ctx, in.TenantID, in.LineID, in.UserID); err != nil {
 		return "", nil, Outcome{}, err
 	}
-	below, err := s.softphoneDocument(ctx, cloud.SoftphoneLayer)
-	if err != nil {
-		return "", nil, Outcome{}, err
-	}
 	subject := in.UserID.Subject()
-	layer, found, err := s.softphoneLayer(ctx, subject, in.Document, domain.SoftphoneDocument{}, below.DialActions...)
+	layer, found, err := s.softphoneLayer(ctx, subject, in.Document, domain.SoftphoneDocument{}, below.context())
 	if err != nil {
 		return "", found, Outcome{}, err
 	}
@@ -80,7 +80,7 @@ func (s *Service) DefineSoftphone(ctx context.Context, in DefineSoftphone) (doma
 	}
 	out, err := decide(ctx, s, in.ID.Stream(), func(p domain.Softphone) ([]domain.Event, error) {
 		return p.Define(domain.SoftphoneDefined{SoftphoneID: in.ID, TenantID: in.TenantID, CloudID: cloudID, UserID: in.UserID, Username: sealed, UsernameHash: hash,
-			SoftphoneSpec: domain.SoftphoneSpec{LineID: in.LineID, SoftphoneLayer: layer}})
+			SoftphoneSpec: domain.SoftphoneSpec{LineID: in.LineID, CategoryID: in.Category, SoftphoneLayer: layer}})
 	})
 	return in.ID, found, out, err
 }

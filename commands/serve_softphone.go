@@ -1,9 +1,11 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +19,13 @@ import (
 )
 
 // SoftphoneCall is one call of an app of Cloud Softphone. Password is what the user typed (a password or a code), or the
-// token that an earlier answer put in its place; OtherPassword, if not empty, is how it may have been meant (a form's "+"
-// is a blank, unless the app did not escape it), and is tried as part of the same attempt.
+// token that an earlier answer put in its place; OtherUsername and OtherPassword, if not empty, are how they may have been
+// meant (a form's "+" is a blank, unless the app did not escape it), and are tried as part of the same attempt.
 type SoftphoneCall struct {
 	CloudID       domain.CloudID
+	Editable      bool // asked by the portal's editable version: the cloud ID had a star
 	Username      string
+	OtherUsername string
 	Password      string
 	OtherPassword string
 	Install       string // what the app calls its installation; empty when it did not tell
@@ -29,11 +33,11 @@ type SoftphoneCall struct {
 	IP            string
 }
 
-// SoftphoneAnswer is what the app is told: the account's nodes, or quick dials and dial actions with what to remove.
+// SoftphoneAnswer is what the app is told: the account, that is the document's nodes, BLF and rewriting; or its quick dials
+// and dial actions with what to remove.
 type SoftphoneAnswer struct {
 	SoftphoneID domain.SoftphoneID
 	TenantID    domain.TenantID
-	Nodes       map[string]string
 	Document    domain.SoftphoneDocument
 	Remove      []domain.SoftphoneEntry
 	// Replace: there are quick dials, or have been, so that the list as a whole replaces the one the app has.
@@ -57,6 +61,7 @@ var ErrNoAccount = errors.New("softphone has no usable account")
 
 const (
 	tokenPrefix    = "llsp_"
+	tokenLength    = 43 // of what is secret of it: 256 bits in base64
 	softphoneCode  = "softphone_code"
 	softphoneToken = "softphone_token"
 )
@@ -64,8 +69,8 @@ const (
 // IsSoftphoneToken tells whether text is of the form of a token: an app that shows one has signed in before.
 func IsSoftphoneToken(text string) bool { return strings.HasPrefix(text, tokenPrefix) }
 
-// ServeSoftphone answers an app. With a password or code and for the account it signs the app in, and records it; a token
-// records nothing. Errors: domain.ErrCloudIDUnknown; domain.ErrSoftphoneRefused, alike for an unknown user, a wrong
+// ServeSoftphone answers an app. With a password or code and for the account it signs the app in, and records it; what the
+// app is told is recorded when it is not what it was told last. Errors: domain.ErrCloudIDUnknown; domain.ErrSoftphoneRefused, alike for an unknown user, a wrong
 // password, a dead code and a token that never was one; domain.ErrSoftphoneSignedOut for a token that is dead for good;
 // a *GuessError when source or user must wait; ErrSignInBusy, and everything else is our trouble.
 func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (SoftphoneAnswer, error) {
@@ -73,7 +78,7 @@ func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (Softpho
 	if err != nil {
 		return SoftphoneAnswer{}, &SoftphoneError{err, true}
 	}
-	if !cloud.Exists {
+	if !cloud.Exists || in.Editable && cloud.Policy.LiveOnly {
 		return SoftphoneAnswer{}, domain.ErrCloudIDUnknown
 	}
 	ctx = WithCaller(ctx, Caller{Actor: "phone:softphone", IP: in.IP, Listener: "phones"})
@@ -90,7 +95,7 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 	var entry signIn
 	var err error
 	if IsSoftphoneToken(in.Password) {
-		entry.softphone, err = s.softphoneOfToken(ctx, in)
+		entry, err = s.softphoneOfToken(ctx, in)
 	} else {
 		entry, err = s.signInOf(ctx, in)
 	}
@@ -101,7 +106,7 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 	if p.CloudID != cloud.CloudID || p.TenantID != cloud.TenantID {
 		return SoftphoneAnswer{}, domain.ErrSoftphoneRefused
 	}
-	below, err := s.softphoneDocument(ctx, cloud.SoftphoneLayer)
+	b, err := s.belowSoftphone(ctx, p.CloudID, p.CategoryID)
 	if err != nil {
 		return SoftphoneAnswer{}, err
 	}
@@ -109,58 +114,90 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 	if err != nil {
 		return SoftphoneAnswer{}, err
 	}
+	below := b.document()
 	answer := SoftphoneAnswer{SoftphoneID: p.SoftphoneID, TenantID: p.TenantID, Document: own.Over(below)}
+	served := domain.SoftphoneServed{InstallID: entry.installID, InstallHash: entry.install, Service: domain.ServiceGlobal, Inputs: append(b.inputs, domain.Input{Stream: p.SoftphoneID.Stream(), Revision: entry.revision}), At: s.now()}
 	if in.Global {
-		ever := slices.Concat(cloud.Ever, p.Ever)
-		answer.Remove = answer.Document.Removals(ever...)
-		answer.Replace = slices.ContainsFunc(ever, func(e domain.SoftphoneEntry) bool { return e.Kind == domain.QuickDialKind })
-		return answer, nil
+		answer.Document.Nodes, answer.Document.BLF, answer.Document.Rewriting = nil, nil, nil
+		held := p.Held(entry.installID, entry.install, served.At)
+		if entry.installID+entry.install == "" { // any app: it may have whatever was ever told
+			held = slices.Concat(held, b.cloud.Ever, b.category.SoftphoneEver, p.Ever)
+		}
+		answer.Remove = answer.Document.Removals(held...)
+		answer.Replace = len(answer.Document.QuickDials) > 0 || slices.ContainsFunc(held, func(e domain.SoftphoneEntry) bool { return e.Kind == domain.QuickDialKind })
+		served.Entries, served.Removed = answer.Document.EntriesOf(), answer.Remove
+		if served.Digest, err = s.toldDigest(ctx, p, answer); err != nil || p.Holding(served.InstallID, served.InstallHash).Digests[served.Service] == served.Digest {
+			return answer, err
+		}
+		_, err := decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
+		return answer, err
 	}
+	answer.Document.QuickDials, answer.Document.DialActions, answer.Document.QuickDialReplacePriority = nil, nil, nil
 	// The account comes before the record of the sign-in: a code is not used up for an account that does not work.
-	if answer.Nodes, err = s.accountNodes(ctx, p, below, own); err != nil {
+	var inputs []domain.Input
+	if answer.Document.Nodes, inputs, err = s.accountNodes(ctx, p, below, own); err != nil {
+		return SoftphoneAnswer{}, err
+	}
+	served.Service, served.Inputs = domain.ServiceAccount, append(served.Inputs, inputs...)
+	if served.Digest, err = s.toldDigest(ctx, p, answer); err != nil {
 		return SoftphoneAnswer{}, err
 	}
 	token := in.Password
 	if entry.via != "" {
-		if token, err = s.recordSignIn(ctx, in, entry); err != nil {
-			return SoftphoneAnswer{}, err
-		}
+		token, err = s.recordSignIn(ctx, in, entry, served)
+	} else if p.Holding(served.InstallID, served.InstallHash).Digests[served.Service] != served.Digest {
+		_, err = decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
 	}
-	answer.Nodes["cloud_password"] = token
-	return answer, nil
+	answer.Document.Nodes["cloud_password"] = token
+	return answer, err
+}
+
+// toldDigest is the keyed hash of what an app is told, under the user's key.
+func (s *Service) toldDigest(ctx context.Context, p domain.Softphone, a SoftphoneAnswer) (string, error) {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return "", err
+	}
+	return s.fingerprint(ctx, p.UserID.Subject(), string(text))
 }
 
 func equalTexts(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// softphoneOfToken is the softphone a token belongs to.
-func (s *Service) softphoneOfToken(ctx context.Context, in SoftphoneCall) (domain.Softphone, error) {
-	if err := s.budgets().softphones.Allow(in.IP, "", s.now()); err != nil {
-		return domain.Softphone{}, err
-	}
+// softphoneOfToken is the softphone a token belongs to. Only a token that is none is held up by the budget of its source:
+// behind one address are many apps, and one user's wrong passwords are not the others'.
+func (s *Service) softphoneOfToken(ctx context.Context, in SoftphoneCall) (signIn, error) {
 	id, secret, _ := strings.Cut(strings.TrimPrefix(in.Password, tokenPrefix), "_")
-	if domain.CheckID(id) != nil || len(secret) != 43 {
-		return domain.Softphone{}, s.wrongSoftphone(in, "")
+	if domain.CheckID(id) != nil || len(secret) != tokenLength {
+		return signIn{}, s.badToken(in)
 	}
-	p, _, err := load[domain.Softphone](ctx, s.Log, domain.SoftphoneID(id).Stream())
+	p, h, err := load[domain.Softphone](ctx, s.Log, domain.SoftphoneID(id).Stream())
 	if err != nil {
-		return p, err
+		return signIn{}, err
 	}
 	hash, err := s.lookup(ctx, softphoneToken, in.Password)
 	if err != nil {
-		return p, err
+		return signIn{}, err
 	}
-	_, err = p.Token(hash, equalTexts)
+	install, err := p.Token(hash, equalTexts)
 	if errors.Is(err, domain.ErrSoftphoneRefused) {
-		return p, s.wrongSoftphone(in, "")
+		return signIn{}, s.badToken(in)
 	}
 	if err != nil {
-		return p, err
+		return signIn{}, err
 	}
 	u, _, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
 	if err == nil && u.Removed {
 		err = domain.ErrSoftphoneSignedOut
 	}
-	return p, err
+	return signIn{softphone: p, revision: h.revision, install: install.InstallHash, installID: install.InstallID}, err
+}
+
+// badToken counts a token that is none, unless its source has to wait.
+func (s *Service) badToken(in SoftphoneCall) error {
+	if err := s.budgets().softphones.Allow(in.IP, "", s.now()); err != nil {
+		return err
+	}
+	return s.wrongSoftphone(in, "")
 }
 
 // wrongSoftphone counts a wrong password, code or token; known is the softphone it was for.
@@ -177,14 +214,16 @@ func budgetName(in SoftphoneCall) domain.MAC {
 	if IsSoftphoneToken(in.Password) {
 		return ""
 	}
-	return domain.MAC(softphoneName(in.CloudID, in.Username))
+	return domain.MAC(strings.ReplaceAll(softphoneName(in.CloudID, in.Username), " ", "+"))
 }
 
 // signIn is a softphone and by what its user was let in; via is empty for a token.
 type signIn struct {
 	softphone domain.Softphone
+	revision  domain.Revision
 	via       string
-	install   string // keyed hash
+	install   string // keyed hash of what the app calls itself; empty when it did not tell
+	installID string // of a token
 }
 
 // signInOf checks what the user typed. An unknown user costs what a wrong password costs.
@@ -192,11 +231,20 @@ func (s *Service) signInOf(ctx context.Context, in SoftphoneCall) (signIn, error
 	if err := s.budgets().softphones.Allow(in.IP, budgetName(in), s.now()); err != nil {
 		return signIn{}, err
 	}
-	p, err := s.softphoneByName(ctx, in)
+	p, h, err := s.softphoneByName(ctx, in.CloudID, in.Username)
+	if err == nil && in.OtherUsername != "" {
+		q, other, err := s.softphoneByName(ctx, in.CloudID, in.OtherUsername) // also if the first is one: the same work for all
+		if err != nil {
+			return signIn{}, err
+		}
+		if !p.Exists {
+			p, h = q, other
+		}
+	}
 	if err != nil {
 		return signIn{}, err
 	}
-	entry := signIn{softphone: p}
+	entry := signIn{softphone: p, revision: h.revision}
 	if in.Install != "" {
 		if entry.install, err = s.lookup(ctx, "softphone_install", string(p.SoftphoneID)+"/"+in.Install); err != nil {
 			return signIn{}, err
@@ -212,7 +260,7 @@ func (s *Service) signInOf(ctx context.Context, in SoftphoneCall) (signIn, error
 }
 
 // recordSignIn gives the app a token. What let the user in must still do so.
-func (s *Service) recordSignIn(ctx context.Context, in SoftphoneCall, entry signIn) (string, error) {
+func (s *Service) recordSignIn(ctx context.Context, in SoftphoneCall, entry signIn, served domain.SoftphoneServed) (string, error) {
 	p := entry.softphone
 	var raw [32]byte
 	if _, err := io.ReadFull(s.random(), raw[:]); err != nil {
@@ -227,7 +275,12 @@ func (s *Service) recordSignIn(ctx context.Context, in SoftphoneCall, entry sign
 		if entry.via == "code" && now.Code.CodeHash != p.Code.CodeHash || entry.via == "password" && !now.Password.Same(p.Password.Sealed) {
 			return nil, domain.ErrSoftphoneRefused
 		}
-		return now.SignIn(domain.SoftphoneSignedIn{InstallID: newID(), InstallHash: entry.install, TokenHash: hash, Via: entry.via, At: s.now()})
+		served.InstallID = newID()
+		events, err := now.SignIn(domain.SoftphoneSignedIn{InstallID: served.InstallID, InstallHash: entry.install, TokenHash: hash, Via: entry.via, Editable: in.Editable, At: s.now()})
+		if err != nil {
+			return nil, err
+		}
+		return append(events, served), nil
 	})
 	if errors.Is(err, domain.ErrSoftphoneRefused) {
 		err = s.wrongSoftphone(in, p.SoftphoneID)
@@ -236,28 +289,28 @@ func (s *Service) recordSignIn(ctx context.Context, in SoftphoneCall, entry sign
 }
 
 // softphoneByName finds a softphone by its user name; one that does not exist is the zero Softphone.
-func (s *Service) softphoneByName(ctx context.Context, in SoftphoneCall) (domain.Softphone, error) {
-	hash, err := s.lookup(ctx, claimSoftphone, softphoneName(in.CloudID, in.Username))
+func (s *Service) softphoneByName(ctx context.Context, cloud domain.CloudID, name string) (domain.Softphone, history, error) {
+	hash, err := s.lookup(ctx, claimSoftphone, softphoneName(cloud, name))
 	if err != nil {
-		return domain.Softphone{}, err
+		return domain.Softphone{}, history{}, err
 	}
 	claim, _, err := load[domain.Claim](ctx, s.Log, domain.ClaimStream(claimSoftphone, hash))
 	if err != nil {
-		return domain.Softphone{}, err
+		return domain.Softphone{}, history{}, err
 	}
 	id := domain.SoftphoneID("none")
 	if len(claim.Holders) > 0 {
 		id = domain.SoftphoneID(claim.Holders[0].Holder.ID())
 	}
-	p, _, err := load[domain.Softphone](ctx, s.Log, id.Stream())
-	if err != nil || p.Live() != nil || p.UsernameHash != hash {
-		return domain.Softphone{}, err
+	p, h, err := load[domain.Softphone](ctx, s.Log, id.Stream())
+	if err != nil {
+		return domain.Softphone{}, h, err
 	}
-	u, _, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
-	if err != nil || u.Live(p.TenantID) != nil {
-		return domain.Softphone{}, err
+	u, _, err := load[domain.User](ctx, s.Log, cmp.Or(p.UserID, "none").Stream())
+	if err != nil || p.Live() != nil || p.UsernameHash != hash || u.Live(p.TenantID) != nil {
+		return domain.Softphone{}, h, err
 	}
-	return p, nil
+	return p, h, nil
 }
 
 // shown is by what the user is let in: "password", "code", or "" for not at all. Every check is made, whichever holds.
@@ -290,19 +343,21 @@ func (s *Service) shown(ctx context.Context, p domain.Softphone, in SoftphoneCal
 	return via, nil
 }
 
-// accountNodes is the account of an app: the cloud ID's nodes, what follows from line and user, the user's own nodes.
-func (s *Service) accountNodes(ctx context.Context, p domain.Softphone, below, own domain.SoftphoneDocument) (map[string]string, error) {
-	l, _, err := load[domain.Line](ctx, s.Log, p.LineID.Stream())
+// accountNodes is the account of an app: the nodes of the levels below, what follows from line and user, the user's own
+// nodes; and the revisions of line and user. ErrNoAccount comes with what there is of it.
+func (s *Service) accountNodes(ctx context.Context, p domain.Softphone, below, own domain.SoftphoneDocument) (map[string]string, []domain.Input, error) {
+	l, h, err := load[domain.Line](ctx, s.Log, p.LineID.Stream())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := l.Live(); err != nil || l.TenantID != p.TenantID {
-		return nil, fmt.Errorf("%s: %w", p.LineID.Stream(), ErrNoAccount)
+		return nil, nil, fmt.Errorf("%s: %w", p.LineID.Stream(), ErrNoAccount)
 	}
-	u, _, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
+	u, uh, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	inputs := []domain.Input{{Stream: p.LineID.Stream(), Revision: h.revision}, {Stream: p.UserID.Stream(), Revision: uh.revision}}
 	nodes := map[string]string{"extProvInterval": "3600"}
 	if strings.HasPrefix(s.PublicURL, "https://") {
 		nodes["extProvUrl"] = strings.TrimSuffix(s.PublicURL, "/") + "/softphone/v1/account"
@@ -311,7 +366,7 @@ func (s *Service) accountNodes(ctx context.Context, p domain.Softphone, below, o
 	}
 	settings, err := s.reveal(ctx, l.Settings.AsFirst())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch v, _ := settings.Get("sip_lines.1.transport").(string); v {
 	case "udp", "tcp":
@@ -336,7 +391,7 @@ func (s *Service) accountNodes(ctx context.Context, p domain.Softphone, below, o
 	}
 	for node, v := range map[string]domain.Sealed{"userDisplayName": name.Sealed, "password": l.Password.Sealed, "cloud_username": p.Username.Sealed} {
 		if nodes[node], err = s.Open(ctx, v); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	nodes["username"] = l.Username
@@ -353,9 +408,9 @@ func (s *Service) accountNodes(ctx context.Context, p domain.Softphone, below, o
 	maps.Copy(nodes, own.Nodes)
 	nodes["cloud_username"], nodes["extProvLogoutStatusCode"] = cloudName, strconv.Itoa(domain.SoftphoneLogoutStatus)
 	if nodes["host"] == "" || nodes["username"] == "" || cloudName == "" {
-		return nil, fmt.Errorf("%s: %w: it needs the node host, or a registrar of its line", p.SoftphoneID.Stream(), ErrNoAccount)
+		return nodes, inputs, fmt.Errorf("%s: %w: it needs the node host, or a registrar of its line", p.SoftphoneID.Stream(), ErrNoAccount)
 	}
-	return nodes, nil
+	return nodes, inputs, nil
 }
 
 // hostOf is the line's server of a kind, with its port if one is set.

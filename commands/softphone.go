@@ -19,6 +19,9 @@ type DocumentError struct{ Findings []domain.SoftphoneFinding }
 
 func (e *DocumentError) Error() string {
 	for _, f := range e.Findings {
+		if f.Error && f.Line > 0 {
+			return fmt.Sprintf("%s: line %d, column %d: %s %s", f.Code, f.Line, f.Column, f.At, f.Text)
+		}
 		if f.Error {
 			return fmt.Sprintf("%s: %s %s", f.Code, f.At, f.Text)
 		}
@@ -75,17 +78,73 @@ func (s *Service) softphoneDocument(ctx context.Context, l domain.SoftphoneLayer
 	return d, nil
 }
 
+// softphoneBelow is what lies below a softphone: the levels of its cloud ID and category, the lowest first.
+type softphoneBelow struct {
+	cloud    domain.Cloud
+	category domain.Category
+	levels   []domain.SoftphoneLevel
+	inputs   []domain.Input
+}
+
+// document is the levels as one.
+func (b softphoneBelow) document() domain.SoftphoneDocument {
+	d, _ := domain.Layered(b.levels...)
+	return d
+}
+
+// context is what a document above is checked against.
+func (b softphoneBelow) context() domain.SoftphoneContext {
+	return domain.SoftphoneContext{Below: b.document(), Policy: b.cloud.Policy}
+}
+
+// belowSoftphone reads what lies below softphones of a cloud ID and category; the category may be empty, and one that is
+// not the tenant's says nothing.
+func (s *Service) belowSoftphone(ctx context.Context, id domain.CloudID, category domain.CategoryID) (b softphoneBelow, err error) {
+	add := func(h history, stream domain.StreamID, layer domain.SoftphoneLayer) error {
+		d, err := s.softphoneDocument(ctx, layer)
+		b.levels = append(b.levels, domain.SoftphoneLevel{Name: stream, SoftphoneDocument: d})
+		b.inputs = append(b.inputs, domain.Input{Stream: stream, Revision: h.revision})
+		return err
+	}
+	var h history
+	if b.cloud, h, err = load[domain.Cloud](ctx, s.Log, id.Stream()); err != nil {
+		return b, err
+	}
+	if err := add(h, id.Stream(), b.cloud.SoftphoneLayer); err != nil || category == "" {
+		return b, err
+	}
+	if b.category, h, err = load[domain.Category](ctx, s.Log, category.Stream()); err != nil {
+		return b, err
+	}
+	if b.category.TenantID != b.cloud.TenantID {
+		b.category = domain.Category{}
+	}
+	return b, add(h, category.Stream(), b.category.Softphone)
+}
+
+// usableSoftphoneCategory is nil for no category, and for one whose softphone document a softphone of tenant may get.
+func (s *Service) usableSoftphoneCategory(ctx context.Context, tenant domain.TenantID, id domain.CategoryID) error {
+	if id == "" {
+		return nil
+	}
+	c, _, err := load[domain.Category](ctx, s.Log, id.Stream())
+	if err != nil {
+		return err
+	}
+	return c.Takes(tenant, "", "")
+}
+
 // softphoneLayer checks a document and makes it ready to be sealed for subject. before is what it replaces.
-func (s *Service) softphoneLayer(ctx context.Context, subject domain.Subject, d, before domain.SoftphoneDocument, known ...domain.DialAction) (domain.SoftphoneLayer, []domain.SoftphoneFinding, error) {
+func (s *Service) softphoneLayer(ctx context.Context, subject domain.Subject, d, before domain.SoftphoneDocument, in domain.SoftphoneContext) (domain.SoftphoneLayer, []domain.SoftphoneFinding, error) {
 	d, ok := d.Unredacted(before)
 	if !ok {
 		return domain.SoftphoneLayer{}, nil, &InvalidError{"document", "is redacted where there is no value to keep"}
 	}
-	found := d.Check(known...)
+	found := d.Check(in)
 	if slices.ContainsFunc(found, func(f domain.SoftphoneFinding) bool { return f.Error }) {
 		return domain.SoftphoneLayer{}, found, &DocumentError{found}
 	}
-	if len(d.Nodes)+len(d.QuickDials)+len(d.DialActions) == 0 {
+	if d.IsZero() {
 		return domain.SoftphoneLayer{}, found, nil
 	}
 	text, err := json.Marshal(d)
@@ -94,6 +153,33 @@ func (s *Service) softphoneLayer(ctx context.Context, subject domain.Subject, d,
 	}
 	sealed, err := s.secret(ctx, subject, string(text))
 	return domain.SoftphoneLayer{Document: sealed, Entries: d.EntriesOf()}, found, err
+}
+
+// SoftphoneLevel is what the level of a stream (a cloud ID, a category, a softphone) itself says, opened, secrets redacted,
+// and the stream's revision. What does not exist says nothing.
+func (s *Service) SoftphoneLevel(ctx context.Context, stream domain.StreamID) (domain.SoftphoneDocument, domain.Revision, error) {
+	var layer domain.SoftphoneLayer
+	var h history
+	var err error
+	switch id := stream.ID(); stream {
+	case domain.CloudID(id).Stream():
+		var c domain.Cloud
+		c, h, err = load[domain.Cloud](ctx, s.Log, stream)
+		layer = c.SoftphoneLayer
+	case domain.CategoryID(id).Stream():
+		var c domain.Category
+		c, h, err = load[domain.Category](ctx, s.Log, stream)
+		layer = c.Softphone
+	default:
+		var p domain.Softphone
+		p, h, err = load[domain.Softphone](ctx, s.Log, stream)
+		layer = p.SoftphoneLayer
+	}
+	if err != nil {
+		return domain.SoftphoneDocument{}, 0, err
+	}
+	d, err := s.SoftphoneDocument(ctx, layer)
+	return d, h.revision, err
 }
 
 // SoftphoneDocument is what a level says, opened, secrets redacted.

@@ -32,11 +32,16 @@ type CategoryAmended struct{ CategorySpec }
 // CategoryRetired: no code can lead here any more; devices that are here stay.
 type CategoryRetired struct{}
 
-func (CategoryDefined) EventType() string { return "category.defined" }
-func (CategoryAmended) EventType() string { return "category.amended" }
-func (CategoryRetired) EventType() string { return "category.retired" }
+// CategorySoftphoneSet: what the apps of the category's Cloud Softphones are told is now this, whole, between what their
+// cloud ID and what the softphone itself says. Its document is sealed under the tenant's key.
+type CategorySoftphoneSet struct{ SoftphoneLayer }
 
-var categoryEvents = []entry{of[CategoryDefined](), of[CategoryAmended](), of[CategoryRetired]()}
+func (CategoryDefined) EventType() string      { return "category.defined" }
+func (CategoryAmended) EventType() string      { return "category.amended" }
+func (CategoryRetired) EventType() string      { return "category.retired" }
+func (CategorySoftphoneSet) EventType() string { return "category.softphone_set" }
+
+var categoryEvents = []entry{of[CategoryDefined](), of[CategoryAmended](), of[CategoryRetired](), of[CategorySoftphoneSet]()}
 
 // Provisioning is the kind of category that codes and tokens may lead to.
 const Provisioning = "provisioning"
@@ -46,8 +51,11 @@ type Category struct {
 	ID       CategoryID
 	TenantID TenantID
 	CategorySpec
-	Exists  bool
-	Retired bool
+	// Softphone is what its Cloud Softphones are told; SoftphoneEver as Ever of a Softphone.
+	Softphone     SoftphoneLayer
+	SoftphoneEver []SoftphoneEntry
+	Exists        bool
+	Retired       bool
 }
 
 // Stream is where the category's facts stand.
@@ -60,6 +68,8 @@ func (c Category) Apply(e Event) Category {
 		c.ID, c.TenantID, c.CategorySpec, c.Exists = e.CategoryID, e.TenantID, e.CategorySpec, true
 	case CategoryAmended:
 		c.CategorySpec = e.CategorySpec
+	case CategorySoftphoneSet:
+		c.Softphone, c.SoftphoneEver = e.SoftphoneLayer, ever(c.SoftphoneEver, e.Entries)
 	case CategoryRetired:
 		c.Retired = true
 	}
@@ -91,6 +101,19 @@ func (c Category) Define(id CategoryID, tenant TenantID, spec CategorySpec) ([]E
 
 func (c Category) equal(s CategorySpec) bool {
 	return c.Name == s.Name && c.Kind == s.Kind && c.Plugin == s.Plugin && c.LayerID == s.LayerID && c.PhoneApp == s.PhoneApp && slices.Equal(c.Models, s.Models)
+}
+
+// SetSoftphone changes what the apps of its Cloud Softphones are told; what is unchanged is no news.
+func (c Category) SetSoftphone(layer SoftphoneLayer) ([]Event, error) {
+	switch {
+	case !c.Exists:
+		return nil, ErrCategoryUnknown
+	case c.Retired:
+		return nil, ErrCategoryRetired
+	case c.Softphone.Same(layer):
+		return nil, nil
+	}
+	return []Event{CategorySoftphoneSet{layer}}, nil
 }
 
 // Retire closes the category for new devices.

@@ -24,6 +24,8 @@ type SoftphoneDefined struct {
 // SoftphoneSpec is what can be changed of a softphone.
 type SoftphoneSpec struct {
 	LineID LineID `json:"line_id"`
+	// CategoryID, when set, is whose softphone document lies between that of the cloud ID and this one.
+	CategoryID CategoryID `json:"category_id,omitempty"`
 	SoftphoneLayer
 }
 
@@ -64,7 +66,8 @@ type SoftphoneSignedIn struct {
 	InstallID   string    `json:"install_id"`
 	InstallHash string    `json:"install_hash,omitempty"`
 	TokenHash   string    `json:"token_hash"`
-	Via         string    `json:"via"` // password, code
+	Via         string    `json:"via"`                // password, code
+	Editable    bool      `json:"editable,omitempty"` // by the portal's editable version of the cloud ID
 	At          time.Time `json:"at"`
 }
 
@@ -72,6 +75,23 @@ type SoftphoneSignedIn struct {
 type SoftphoneSignedOut struct {
 	InstallID string `json:"install_id"`
 	Cause     string `json:"cause"` // revoked, displaced (by a newer one, beyond MaxInstalls)
+}
+
+// SoftphoneServed: an app was told something it had not been told before, or not last. It is recorded before the answer
+// leaves, and only when Digest differs from what the app was told last: so an app holds what stands here, or less.
+type SoftphoneServed struct {
+	// InstallID is the sign-in the answer was for; absent for a call made before there was one. InstallHash as of
+	// SoftphoneSignedIn.
+	InstallID   string `json:"install_id,omitempty"`
+	InstallHash string `json:"install_hash,omitempty"`
+	Service     string `json:"service"` // account, global
+	// Digest is a keyed hash of what was told, but for the app's token; Inputs are what it followed from.
+	Digest string  `json:"digest"`
+	Inputs []Input `json:"inputs"`
+	// Entries are the quick dials and dial actions told; Removed those the app was told to remove.
+	Entries []SoftphoneEntry `json:"entries,omitempty"`
+	Removed []SoftphoneEntry `json:"removed,omitempty"`
+	At      time.Time        `json:"at"`
 }
 
 // SoftphoneDenied: wrong passwords or codes were shown for the user Count times in the hour that began at Hour (D27).
@@ -89,11 +109,12 @@ func (SoftphonePasswordSet) EventType() string { return "softphone.password_set"
 func (SoftphoneCodeIssued) EventType() string  { return "softphone.code_issued" }
 func (SoftphoneSignedIn) EventType() string    { return "softphone.signed_in" }
 func (SoftphoneSignedOut) EventType() string   { return "softphone.signed_out" }
+func (SoftphoneServed) EventType() string      { return "softphone.served" }
 func (SoftphoneDenied) EventType() string      { return "softphone.denied" }
 func (SoftphoneRemoved) EventType() string     { return "softphone.removed" }
 
 var softphoneEvents = []entry{of[SoftphoneDefined](), of[SoftphoneAmended](), of[SoftphonePasswordSet](), of[SoftphoneCodeIssued](),
-	of[SoftphoneSignedIn](), of[SoftphoneSignedOut](), of[SoftphoneDenied](), of[SoftphoneRemoved]()}
+	of[SoftphoneSignedIn](), of[SoftphoneSignedOut](), of[SoftphoneServed](), of[SoftphoneDenied](), of[SoftphoneRemoved]()}
 
 // MaxInstalls is how many apps one user may be signed in with; one more signs the oldest out. Of those signed out the
 // latest goneInstalls are remembered, to be told so.
@@ -121,9 +142,31 @@ type Softphone struct {
 	// CodeUse is the sign-in that used the code up; zero while it can be used.
 	CodeUse  SoftphoneSignedIn
 	Installs []SoftphoneInstall // in the order they came
+	Served   []SoftphoneHolding `json:"-"` // what apps were told, in the order they first were; no view needs it
 	Exists   bool
 	Removed  bool
 }
+
+// SoftphoneHolding is what one app was told. Install is what it is known by: the keyed hash of what it calls itself, else
+// the id of its sign-in, else empty, for all that cannot be told apart.
+type SoftphoneHolding struct {
+	Install string
+	Digests map[string]string // what it was told last, by service
+	Entries []SoftphoneHeld
+}
+
+// SoftphoneHeld is an entry that an app may hold, with the highest priority it was ever told with.
+type SoftphoneHeld struct {
+	SoftphoneEntry
+	Gone time.Time // since when it is told to remove it; zero while it is told to hold it
+}
+
+// TombstoneDays is for how long an app is told to remove what it was told before: an answer that was sent may not have
+// been taken, and a backup may bring old entries back.
+const TombstoneDays = 30
+
+// maxHoldings bounds how many apps of a softphone are remembered; those told first are forgotten first.
+const maxHoldings = MaxInstalls + goneInstalls
 
 // Stream is where the softphone's facts stand.
 func (id SoftphoneID) Stream() StreamID { return Stream("softphone", string(id)) }
@@ -144,6 +187,8 @@ func (p Softphone) Apply(e Event) Softphone {
 		if e.Via == "code" {
 			p.CodeUse = e
 		}
+	case SoftphoneServed:
+		p.Served = p.served(e)
 	case SoftphoneSignedOut:
 		p.Installs = p.out(e.Cause, func(i SoftphoneInstall) bool { return i.InstallID == e.InstallID })
 	case SoftphoneRemoved:
@@ -174,6 +219,119 @@ func (p Softphone) signedIn(e SoftphoneSignedIn) []SoftphoneInstall {
 	return append(slices.Clip(before), SoftphoneInstall{SoftphoneSignedIn: e})
 }
 
+// app is what an app is known by in Served.
+func app(installID, installHash string) string { return cmp.Or(installHash, installID) }
+
+// Holding is what the app was told so far; the zero SoftphoneHolding when nothing was.
+func (p Softphone) Holding(installID, installHash string) SoftphoneHolding {
+	return p.holding(app(installID, installHash))
+}
+
+func (p Softphone) holding(install string) SoftphoneHolding {
+	i := slices.IndexFunc(p.Served, func(h SoftphoneHolding) bool { return h.Install == install })
+	if i < 0 {
+		return SoftphoneHolding{}
+	}
+	return p.Served[i]
+}
+
+// Held are the entries the app may hold at now, so that it has to be told of those that are gone; what it was told before
+// it could be told apart counts too.
+func (p Softphone) Held(installID, installHash string, now time.Time) []SoftphoneEntry {
+	var out []SoftphoneEntry
+	names := []string{app(installID, installHash)}
+	if names[0] != "" {
+		names = append(names, "")
+	}
+	for _, name := range names {
+		for _, e := range p.holding(name).Entries {
+			if !e.over(now) {
+				out = append(out, e.SoftphoneEntry)
+			}
+		}
+	}
+	return ever(nil, out)
+}
+
+func (e SoftphoneHeld) over(now time.Time) bool {
+	return !e.Gone.IsZero() && !now.Before(e.Gone.AddDate(0, 0, TombstoneDays))
+}
+
+// served is Served with what e says.
+func (p Softphone) served(e SoftphoneServed) []SoftphoneHolding {
+	name := app(e.InstallID, e.InstallHash)
+	out := slices.Clone(p.Served)
+	i := slices.IndexFunc(out, func(h SoftphoneHolding) bool { return h.Install == name })
+	if i < 0 {
+		if len(out) >= maxHoldings {
+			out = out[1:]
+		}
+		out = append(out, SoftphoneHolding{Install: name})
+		i = len(out) - 1
+	}
+	h := out[i]
+	h.Digests = maps.Clone(h.Digests)
+	if h.Digests == nil {
+		h.Digests = make(map[string]string)
+	}
+	h.Digests[e.Service] = e.Digest
+	if e.Service == ServiceGlobal {
+		h.Entries = held(h.Entries, e)
+	}
+	out[i] = h
+	return out
+}
+
+// held is what an app may hold after it was told e.
+func held(before []SoftphoneHeld, e SoftphoneServed) []SoftphoneHeld {
+	var out []SoftphoneHeld
+	at := make(map[SoftphoneEntry]int)
+	add := func(h SoftphoneHeld) {
+		key := SoftphoneEntry{Kind: h.Kind, ID: h.ID}
+		if i, ok := at[key]; ok {
+			out[i].Priority, out[i].Gone = higher(out[i].Priority, h.Priority), h.Gone
+			return
+		}
+		at[key] = len(out)
+		out = append(out, h)
+	}
+	present := make(map[SoftphoneEntry]bool)
+	for _, n := range e.Entries {
+		present[SoftphoneEntry{Kind: n.Kind, ID: n.ID}] = true
+	}
+	for _, h := range before {
+		if h.Gone.IsZero() && !present[SoftphoneEntry{Kind: h.Kind, ID: h.ID}] {
+			h.Gone = e.At
+		}
+		if !h.over(e.At) {
+			add(h)
+		}
+	}
+	for _, n := range e.Entries {
+		add(SoftphoneHeld{SoftphoneEntry: n})
+	}
+	for _, n := range e.Removed {
+		if _, known := at[SoftphoneEntry{Kind: n.Kind, ID: n.ID}]; !known {
+			add(SoftphoneHeld{n, e.At})
+		}
+	}
+	return out
+}
+
+// Serve records that an app is told e; what it was told last already is no news.
+func (p Softphone) Serve(e SoftphoneServed) ([]Event, error) {
+	if err := p.Live(); err != nil || p.Holding(e.InstallID, e.InstallHash).Digests[e.Service] == e.Digest {
+		return nil, err
+	}
+	return []Event{e}, nil
+}
+
+// Services of SoftphoneServed.
+const (
+	ServiceAccount = "account"
+	ServiceGlobal  = "global"
+)
+
 // ever is everything published so far, each with the highest priority it had, which is what it takes to remove it; of what
 // is more than an app can have had, the oldest is forgotten.
 func ever(known, now []SoftphoneEntry) []SoftphoneEntry {
@@ -184,10 +342,18 @@ func ever(known, now []SoftphoneEntry) []SoftphoneEntry {
 		if i < 0 {
 			out = append(out, e)
 		} else {
-			out[i].Priority = max(out[i].Priority, e.Priority)
+			out[i].Priority = higher(out[i].Priority, e.Priority)
 		}
 	}
 	return out[max(0, len(out)-most):]
+}
+
+// higher is the higher of two priorities; 0 stands for UsualPriority.
+func higher(a, b int) int {
+	if cmp.Or(b, UsualPriority) > cmp.Or(a, UsualPriority) {
+		return b
+	}
+	return a
 }
 
 var (
@@ -223,7 +389,7 @@ func (p Softphone) Define(e SoftphoneDefined) ([]Event, error) {
 
 // Amend changes the softphone; an unchanged description is no news.
 func (p Softphone) Amend(spec SoftphoneSpec) ([]Event, error) {
-	if err := p.Live(); err != nil || p.LineID == spec.LineID && p.Same(spec.SoftphoneLayer) {
+	if err := p.Live(); err != nil || p.LineID == spec.LineID && p.CategoryID == spec.CategoryID && p.Same(spec.SoftphoneLayer) {
 		return nil, err
 	}
 	return []Event{SoftphoneAmended{spec}}, nil
@@ -343,7 +509,8 @@ type CloudIDDefined struct {
 type CloudIDSpec struct {
 	SoftphoneLayer
 	// FailClosed: while quick dials and dial actions cannot be told, a sign-in fails, instead of going on without them.
-	FailClosed bool `json:"fail_closed,omitempty"`
+	FailClosed bool            `json:"fail_closed,omitempty"`
+	Policy     SoftphonePolicy `json:"policy,omitzero"`
 }
 
 // CloudIDAmended: what all apps of the cloud ID are told is now this, whole.
@@ -421,7 +588,7 @@ func (c Cloud) Amend(spec CloudIDSpec) ([]Event, error) {
 	switch {
 	case !c.Exists:
 		return nil, ErrCloudIDUnknown
-	case c.Same(spec.SoftphoneLayer) && c.FailClosed == spec.FailClosed:
+	case c.Same(spec.SoftphoneLayer) && c.FailClosed == spec.FailClosed && c.Policy.Equal(spec.Policy):
 		return nil, nil
 	}
 	return []Event{CloudIDAmended{spec}}, nil

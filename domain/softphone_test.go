@@ -3,6 +3,7 @@ package domain_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,17 +33,31 @@ func TestDialling(t *testing.T) {
 		rules  []domain.DialRule
 		number string
 		want   domain.Dialled
+		rule   string // which applied
 	}{
-		{zeroRules, "0123", domain.Dialled{Number: "0123", DialAction: "voiceCall", Record: true, Rules: []int{1, 2}}},
-		{zeroRules, "00123", domain.Dialled{Number: "00123", DialAction: "voiceCall", Rules: []int{1}}},
-		{zeroRules, "123", domain.Dialled{Number: "123", DialAction: "voiceCall", Rules: []int{1}}},
-		{e164, "2025550143", domain.Dialled{Number: "+12025550143", Rules: []int{1}}},
-		{e164, "+442071838750", domain.Dialled{Number: "+442071838750", Rules: []int{}}},
-		{swap, "0049301", domain.Dialled{Number: "+49301#", Headers: []string{"X-Far: 1"}, Rules: []int{1, 2}}},
-		{swap, "110", domain.Dialled{Number: "9110", Rules: []int{3}}},
+		{zeroRules, "0123", domain.Dialled{Number: "0123", DialAction: "voiceCall", Record: true}, "1 2"},
+		{zeroRules, "00123", domain.Dialled{Number: "00123", DialAction: "voiceCall"}, "1"},
+		{zeroRules, "123", domain.Dialled{Number: "123", DialAction: "voiceCall"}, "1"},
+		{e164, "2025550143", domain.Dialled{Number: "+12025550143", DialAction: "autoCall"}, "1"},
+		{e164, "+442071838750", domain.Dialled{Number: "+442071838750", DialAction: "autoCall"}, ""},
+		{swap, "0049301", domain.Dialled{Number: "+49301#", DialAction: "autoCall", Headers: []string{"X-Far: 1"}}, "1 2"},
+		{swap, "110", domain.Dialled{Number: "9110", DialAction: "autoCall"}, "3"},
 	} {
-		if diff := cmp.Diff(c.want, domain.Dial(c.rules, c.number)); diff != "" {
-			t.Errorf("%s:\n%s", c.number, diff)
+		for of, d := range map[string]domain.SoftphoneDocument{"rewriting": {Rewriting: c.rules}, "own": {DialActions: []domain.DialAction{{ID: "own", Rules: c.rules}}}} {
+			got := d.Dial(domain.Dialling{Number: c.number, DialAction: map[string]string{"own": "own"}[of]}, map[string]domain.StreamID{})
+			var applied []string
+			for _, s := range got.Steps {
+				if s.Of != of || s.Why == "" {
+					t.Errorf("%+v", s)
+				}
+				if s.Applied {
+					applied = append(applied, fmt.Sprint(s.Rule))
+				}
+			}
+			got.Steps = nil
+			if diff := cmp.Diff(c.want, got); diff != "" || strings.Join(applied, " ") != c.rule {
+				t.Errorf("%s, %s: rules %q\n%s", c.number, of, applied, diff)
+			}
 		}
 	}
 }
@@ -61,7 +76,8 @@ func TestCheckingADocument(t *testing.T) {
 		return domain.SoftphoneDocument{Nodes: map[string]string{name: v}}
 	}
 	for want, documents := range map[string][]domain.SoftphoneDocument{
-		"": {{}, actions(action("private", zeroRules...)), nodes("X-Own", "1"), nodes("transport", "tls+sip:"), nodes("host", "sip.acme.example:5061"),
+		"CS-DA-14 warning": {actions(action("private", zeroRules...))},
+		"": {{}, actions(action("private", leads("voiceCall"))), nodes("X-Own", "1"), nodes("transport", "tls+sip:"), nodes("host", "sip.acme.example:5061"),
 			dial(domain.QuickDial{ID: "a", DisplayName: "Jo & Sam", URI: "sip:4711@acme.example", PortraitURL: "https://x.example/p"}, domain.QuickDial{ID: "b", DisplayName: "x", URI: "*98"}),
 			dial(domain.QuickDial{ID: "a", Remove: true})},
 		"CS-XML-1 error":   {nodes("a b", "x"), nodes("<x", "x")},
@@ -97,7 +113,7 @@ func TestCheckingADocument(t *testing.T) {
 	} {
 		for i, d := range documents {
 			var got []string
-			for _, f := range d.Check() {
+			for _, f := range d.Check(domain.SoftphoneContext{}) {
 				got = append(got, fmt.Sprintf("%s %s", f.Code, map[bool]string{true: "error", false: "warning"}[f.Error]))
 			}
 			if want == "" && len(got) > 0 || want != "" && !slices.Contains(got, want) {

@@ -40,6 +40,8 @@ type Options struct {
 		At(ctx context.Context, at domain.Position) (q projections.Querier, release func(), err error)
 	}
 	Parked Parked
+	// SoftphoneXML is needed by what imports and exports XML of Cloud Softphone.
+	SoftphoneXML SoftphoneXML
 	// Seen tells where and when a phone was last seen; SeenAt which phones were at an address. Either may be nil.
 	Seen   func(ctx context.Context, id domain.DeviceID, mac domain.MAC) ([]commands.Sighting, error)
 	SeenAt func(ctx context.Context, ip string) ([]commands.Sighting, error)

@@ -88,8 +88,12 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /layers":                            {"tenant_id": t, "name": "l", "parents": []string{t + ".layer"}, "settings": map[string]any{"locale": "de_DE"}},
 		"POST /cloudids":                          {"id": t + ".new", "tenant_id": t},
 		"PUT /cloudids/{id}":                      {"document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
-		"POST /softphones":                        {"tenant_id": t, "cloud_id": t + ".cloud", "user_id": t + ".anna", "line_id": t + ".line", "username": "new"},
-		"PUT /softphones/{id}":                    {"line_id": t + ".line", "document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
+		"POST /softphones":                        {"tenant_id": t, "cloud_id": t + ".cloud", "user_id": t + ".anna", "line_id": t + ".line", "category_id": t + ".desk", "username": "new"},
+		"PUT /softphones/{id}":                    {"line_id": t + ".line", "category_id": t + ".desk", "document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
+		"PUT /cloudids/{id}/xml":                  {"xml": `{"quick_dials": [{"id": "a", "display_name": "A", "uri": "1"}]}`},
+		"PUT /categories/{id}/xml":                {"xml": `{"quick_dials": [{"id": "a", "display_name": "A", "uri": "1"}]}`},
+		"PUT /softphones/{id}/xml":                {"xml": `{"quick_dials": [{"id": "a", "display_name": "A", "uri": "1"}]}`},
+		"PUT /categories/{id}/softphone":          {"document": map[string]any{"nodes": map[string]any{"X-New": "1"}}},
 		"PUT /softphones/{id}/password":           {"password": "another-password"},
 		"POST /softphones/{id}/code":              {},
 		"POST /softphones/{id}/sign-out":          {},
@@ -214,6 +218,8 @@ func (o *office) request(token, operation string, at, of place, headers ...strin
 		filled += "?key=locale"
 	case "GET /devices/{id}/diff":
 		filled += "?from=2100-01-01T00:00:00Z"
+	case "GET /softphones/{id}/dial":
+		filled += "?number=112"
 	case "GET /search":
 		filled += "?q=" + at.tenant()
 	case "GET /events":

@@ -52,7 +52,7 @@ func open(t testing.TB, options ...commandstest.Option) *office {
 	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}, auto: map[string]domain.TokenID{}}
 	o.Service.Sysclients = &pages{}
 	views := newMemViews(t, o.Log)
-	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, Now: o.Clock.Now, Version: "test"}
+	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, SoftphoneXML: plainXML, Now: o.Clock.Now, Version: "test"}
 	o.serve()
 	o.root = o.key("", domain.Admin)
 	o.furnish("acme")
@@ -62,6 +62,15 @@ func open(t testing.TB, options ...commandstest.Option) *office {
 	o.ok(o.React(t.Context()))
 	return o
 }
+
+// plainXML is JSON of quick dials in the place of XML.
+var plainXML = httpapi.SoftphoneXML{Read: func(data []byte) (i domain.SoftphoneImport) {
+	if err := json.Unmarshal(data, &i.Document); err != nil {
+		i.Findings = []domain.SoftphoneFinding{{Code: "CS-XML-1", Error: true, At: "document", Text: "is no XML", Line: 2, Column: 3}}
+	}
+	return i
+}, Account: func(d domain.SoftphoneDocument) []byte { b, _ := json.Marshal(d.Nodes); return b },
+	Level: func(d domain.SoftphoneDocument) []byte { b, _ := json.Marshal(d.QuickDials); return b }}
 
 // serve makes the handler from the options as they are now.
 func (o *office) serve() {

@@ -279,7 +279,14 @@ func fieldsOf(err error) []fieldError {
 		var out []fieldError
 		for _, f := range e.Findings {
 			if f.Error {
-				out = append(out, fieldError{"document." + f.At, f.Text + " (" + f.Code + ")"})
+				text := f.Text + " (" + f.Code + ")"
+				if f.Hint != "" {
+					text += "; did you mean " + f.Hint + "?"
+				}
+				if f.Line > 0 {
+					text = fmt.Sprintf("line %d, column %d: %s", f.Line, f.Column, text)
+				}
+				out = append(out, fieldError{"document." + f.At, text})
 			}
 		}
 		return out

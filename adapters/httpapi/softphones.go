@@ -17,13 +17,14 @@ type cloud struct {
 	Spelling   string                   `json:"spelling" doc:"as the vendor's portal writes it"`
 	Document   domain.SoftphoneDocument `json:"document"`
 	FailClosed bool                     `json:"fail_closed"`
+	Policy     domain.SoftphonePolicy   `json:"policy"`
 	State      string                   `json:"state"`
 	projections.Head
 }
 
 func (a *api) cloud(ctx context.Context, row projections.Cloud) (cloud, error) {
 	d, err := a.Service.SoftphoneDocument(ctx, row.SoftphoneLayer)
-	return cloud{row.ID, row.TenantID, row.Spelling, d, row.FailClosed, row.State, row.Head}, err
+	return cloud{row.ID, row.TenantID, row.Spelling, d, row.FailClosed, row.Policy, row.State, row.Head}, err
 }
 
 // softphone is a user's Cloud Softphone in the API's words.
@@ -33,6 +34,7 @@ type softphone struct {
 	CloudID     domain.CloudID           `json:"cloud_id"`
 	UserID      domain.UserID            `json:"user_id"`
 	LineID      domain.LineID            `json:"line_id"`
+	CategoryID  domain.CategoryID        `json:"category_id,omitempty"`
 	Username    string                   `json:"username"`
 	Document    domain.SoftphoneDocument `json:"document"`
 	HasPassword bool                     `json:"has_password"`
@@ -55,7 +57,7 @@ func (a *api) softphone(ctx context.Context, row projections.Softphone) (softpho
 		return softphone{}, err
 	}
 	name, err := a.open(ctx, row.Username)
-	p := softphone{ID: row.SoftphoneID, TenantID: row.TenantID, CloudID: row.CloudID, UserID: row.UserID, LineID: row.LineID, Username: name, Document: d,
+	p := softphone{ID: row.SoftphoneID, TenantID: row.TenantID, CloudID: row.CloudID, UserID: row.UserID, LineID: row.LineID, CategoryID: row.CategoryID, Username: name, Document: d,
 		HasPassword: row.HasPassword, Apps: []softphoneApp{}, State: row.State, Head: row.Head}
 	if row.CodeUntil.After(a.when(ctx)) {
 		p.CodeUntil = &row.CodeUntil
@@ -85,16 +87,19 @@ func warnings(id string, found []domain.SoftphoneFinding) checked {
 type CloudBody struct {
 	Document   domain.SoftphoneDocument `json:"document,omitempty" doc:"what all apps below the cloud ID are told"`
 	FailClosed bool                     `json:"fail_closed,omitempty" doc:"a sign-in fails while quick dials cannot be told"`
+	Policy     domain.SoftphonePolicy   `json:"policy,omitempty" doc:"what is checked of all documents below the cloud ID"`
 }
 
 type SoftphoneBody struct {
 	LineID   domain.LineID            `json:"line_id"`
+	Category domain.CategoryID        `json:"category_id,omitempty" doc:"category whose softphone document lies between the cloud ID's and this one"`
 	Document domain.SoftphoneDocument `json:"document,omitempty" doc:"what this user's apps are told, over what the cloud ID says"`
 }
 
-// softphones registers cloud IDs and softphones.
+// softphones registers cloud IDs, softphones and their levels.
 func (a *api) softphones() {
 	a.clouds()
+	a.softphoneXMLs()
 	lists(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter
@@ -121,11 +126,11 @@ func (a *api) softphones() {
 		if err := sees(ctx, b.TenantID); err != nil {
 			return commands.Outcome{}, "", checked{}, err
 		}
-		id, found, out, err := s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: b.ID, TenantID: b.TenantID, CloudID: b.CloudID, UserID: b.UserID, LineID: b.LineID, Username: b.Username, Document: b.Document})
+		id, found, out, err := s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: b.ID, TenantID: b.TenantID, CloudID: b.CloudID, UserID: b.UserID, LineID: b.LineID, Username: b.Username, Category: b.Category, Document: b.Document})
 		return out, "/api/v1/softphones/" + string(id), warnings(string(id), found), err
 	})
 	alters(a, op{"PUT", "/softphones/{id}", "amend-softphone", "Describe a Cloud Softphone anew, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b SoftphoneBody) (commands.Outcome, checked, error) {
-		found, out, err := s.AmendSoftphone(ctx, commands.AmendSoftphone{ID: id, LineID: b.LineID, Document: b.Document})
+		found, out, err := s.AmendSoftphone(ctx, commands.AmendSoftphone{ID: id, LineID: b.LineID, Category: b.Category, Document: b.Document})
 		return out, warnings(string(id), found), err
 	})
 	amends(a, op{"PUT", "/softphones/{id}/password", "set-softphone-password", "Set the password a user signs in with; apps that are signed in stay so", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
@@ -179,11 +184,11 @@ func (a *api) clouds() {
 		if err := sees(ctx, b.TenantID); err != nil {
 			return commands.Outcome{}, "", checked{}, err
 		}
-		id, found, out, err := s.DefineCloudID(ctx, commands.DefineCloudID{ID: b.ID, TenantID: b.TenantID, Document: b.Document, FailClosed: b.FailClosed})
+		id, found, out, err := s.DefineCloudID(ctx, commands.DefineCloudID{ID: b.ID, TenantID: b.TenantID, Document: b.Document, FailClosed: b.FailClosed, Policy: b.Policy})
 		return out, "/api/v1/cloudids/" + string(id), warnings(string(id), found), err
 	})
 	alters(a, op{"PUT", "/cloudids/{id}", "amend-cloud-id", "Change what all apps of a cloud ID are told, whole", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CloudID, b CloudBody) (commands.Outcome, checked, error) {
-		found, out, err := s.AmendCloudID(ctx, commands.AmendCloudID{ID: id, Document: b.Document, FailClosed: b.FailClosed})
+		found, out, err := s.AmendCloudID(ctx, commands.AmendCloudID{ID: id, Document: b.Document, FailClosed: b.FailClosed, Policy: b.Policy})
 		return out, warnings(string(id), found), err
 	})
 	removes(a, op{"DELETE", "/cloudids/{id}", "remove-cloud-id", "Give a cloud ID back", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.CloudID) (commands.Outcome, error) {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"ledgerline/adapters/softphone/wire"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -116,12 +117,15 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	call, initial, err := parse(w, r, token)
 	if err != nil {
+		// The message says which parameter and how, never what was in it; "escaping" is a template of ours or the app's that
+		// puts values where they cannot stand.
+		zerolog.Ctx(r.Context()).Info().Str("route", path).Str("ip", client.IP).Bool("escaping", errors.Is(err, errEscaping)).Str("refused", err.Error()).Msg("softphone asked what cannot be read")
 		fail(w, r, http.StatusBadRequest, err.Error())
 		return
 	}
 	call.Global, call.IP = path == global, client.IP
 	status := h.answer(w, r, call, initial, start)
-	zerolog.Ctx(r.Context()).Info().Str("route", path).Str("cloud_id", string(call.CloudID)).Bool("initial", initial).Str("ip", client.IP).Int("status", status).
+	zerolog.Ctx(r.Context()).Info().Str("route", path).Str("cloud_id", string(call.CloudID)).Bool("editable", call.Editable).Bool("initial", initial).Str("ip", client.IP).Int("status", status).
 		Dur("elapsed_ms", time.Since(start)).Msg("softphone asked")
 }
 
@@ -132,9 +136,9 @@ func (h handler) answer(w http.ResponseWriter, r *http.Request, call commands.So
 	var trouble *commands.SoftphoneError
 	switch {
 	case err == nil && call.Global:
-		return send(w, r, globalXML(got.Document, got.Remove, got.Replace), !initial)
+		return send(w, r, wire.Global(got.Document, got.Remove, got.Replace), !initial)
 	case err == nil:
-		return send(w, r, accountXML(got.Nodes), false)
+		return send(w, r, wire.Account(got.Document), false)
 	case errors.Is(err, domain.ErrCloudIDUnknown):
 		return fail(w, r, http.StatusNotFound, "There is no such cloud ID here.")
 	case errors.Is(err, domain.ErrSoftphoneRefused):
@@ -155,7 +159,7 @@ func (h handler) answer(w http.ResponseWriter, r *http.Request, call commands.So
 		zerolog.Ctx(r.Context()).Error().Err(err).Str("cloud_id", string(call.CloudID)).Msg("answer a softphone")
 	}
 	if errors.As(err, &trouble) && trouble.FailOpen && call.Global && initial {
-		return send(w, r, globalXML(domain.SoftphoneDocument{}, nil, false), false)
+		return send(w, r, wire.Global(domain.SoftphoneDocument{}, nil, false), false)
 	}
 	w.Header().Set("Retry-After", "30")
 	return fail(w, r, http.StatusServiceUnavailable, "The service is busy. Try again in a moment.")
@@ -189,6 +193,7 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 		return call, false, err
 	}
 	got := make(map[string]string)
+	otherName := ""
 	for name, spellings := range names {
 		for _, spelling := range spellings {
 			for _, v := range values[spelling] {
@@ -204,6 +209,9 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 					default:
 						return call, false, fmt.Errorf("%s arrived as the placeholder %s: the app did not fill it in", name, v)
 					}
+				}
+				if name == "cloud_username" && plus && strings.Contains(v, " ") {
+					otherName = strings.ReplaceAll(v, " ", "+")
 				}
 				if name != "cloud_password" {
 					v = strings.TrimSpace(v)
@@ -222,7 +230,7 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 		got["cloud_password"] = token
 	}
 	password := got["cloud_password"]
-	id, _, ok := domain.ParseCloudID(got["cloud_id"])
+	id, editable, ok := domain.ParseCloudID(got["cloud_id"])
 	switch {
 	case got["cloud_id"] == "":
 		return call, false, errors.New("cloud_id is missing")
@@ -237,7 +245,7 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 	if got["cloud_username"] == "" && !again {
 		return call, false, errors.New("cloud_username is missing")
 	}
-	call = commands.SoftphoneCall{CloudID: id, Username: got["cloud_username"], Password: password, Install: got["install"]}
+	call = commands.SoftphoneCall{CloudID: id, Editable: editable, Username: got["cloud_username"], OtherUsername: otherName, Password: password, Install: got["install"]}
 	if plus && strings.Contains(password, " ") {
 		call.OtherPassword = strings.ReplaceAll(password, " ", "+")
 	}
@@ -314,6 +322,9 @@ func unescape(raw string) string {
 	return b.String()
 }
 
+// errEscaping: a body was put together without escaping a value.
+var errEscaping = errors.New("the JSON is malformed")
+
 // addJSON adds the members of an object. One that does not parse was mostly put together without escaping a value: the
 // message names the member before the place.
 func addJSON(values url.Values, body []byte, plus bool) (url.Values, bool, error) {
@@ -331,10 +342,10 @@ func addJSON(values url.Values, body []byte, plus bool) (url.Values, bool, error
 				}
 			}
 			if last != "" {
-				return nil, false, fmt.Errorf("the JSON is malformed in %s: a quote or backslash in it has to be escaped", last)
+				return nil, false, fmt.Errorf("%w in %s: a quote or backslash in it has to be escaped", errEscaping, last)
 			}
 		}
-		return nil, false, errors.New("the JSON is malformed")
+		return nil, false, errEscaping
 	}
 	for k, v := range members {
 		switch v := v.(type) {

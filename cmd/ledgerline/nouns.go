@@ -17,7 +17,7 @@ import (
 // field is one member of a request body, given by a flag of the same name with dashes.
 type field struct {
 	name string // JSON name
-	kind string // text, list, int, bool, file (text from a file, "-" for standard input), settings
+	kind string // text, list, int, bool, file (text from a file, "-" for standard input), json (a file with JSON), settings
 	help string
 }
 
@@ -85,8 +85,9 @@ var (
 	userFields = []field{{"display_name", "text", "name shown"}, {"email", "text", "e-mail address"}}
 	lineFields = []field{{"number", "text", "directory number"}, {"display_name", "text", "name shown"}, {"username", "text", "SIP user name"},
 		{"auth_username", "text", "authentication name, if it differs"}, {"settings", "settings", "JSON file with further keys of a sip_lines entry"}}
-	cloudFields     = []field{{"document", "settings", "JSON file with nodes, quick_dials and dial_actions for all apps"}, {"fail_closed", "bool", "a sign-in fails while quick dials cannot be told"}}
-	softphoneFields = []field{{"line_id", "text", "line whose account the app gets"}, {"document", "settings", "JSON file with nodes, quick_dials and dial_actions of this user"}}
+	cloudFields = []field{{"document", "settings", "JSON file with nodes, quick_dials and dial_actions for all apps"}, {"fail_closed", "bool", "a sign-in fails while quick dials cannot be told"},
+		{"policy", "json", "JSON file with the policy for all documents below it"}}
+	softphoneFields = []field{{"line_id", "text", "line whose account the app gets"}, {"category_id", "text", "category whose softphone document it gets as well"}, {"document", "settings", "JSON file with nodes, quick_dials and dial_actions of this user"}}
 	layerFields     = []field{{"name", "text", "name shown"}, {"parents", "list", "layers merged first"}, {"settings", "settings", "JSON file with settings"}}
 )
 
@@ -305,6 +306,17 @@ func (a *app) fill(body map[string]any, fs *pflag.FlagSet, fields []field) error
 				}
 				body[f.name] = strings.TrimRight(string(b), "\r\n")
 			}
+		case "json":
+			if path, _ := fs.GetString(name); path != "" {
+				b, err := a.readFile(path)
+				if err != nil {
+					return err
+				}
+				if !json.Valid(b) {
+					return usageError("%s is no JSON", path)
+				}
+				body[f.name] = json.RawMessage(b)
+			}
 		case "settings":
 			if err := a.fillSettings(body, fs, name, f.name); err != nil {
 				return err
@@ -462,7 +474,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,
 			[]field{{"code", "file", "file with the code, - for standard input"}, {"mac", "text", "the phone"}, {"confirm", "bool", "vouch for the phone: wrong codes are not counted, and a spent budget does not matter (admin, operator)"}}, func([]string) string { return "/codes/redeem" })}
 	case "category":
-		return []*cobra.Command{a.tokenCmd()}
+		return append(a.categorySoftphoneCmds(), a.tokenCmd())
 	case "token":
 		return []*cobra.Command{post("rotate", "Have a new token follow it; for a while both are good", "/rotate",
 			field{"overlap_hours", "int", "how long the old one is still good"}, field{"expires_at", "text", "end of the new one, RFC 3339"})}
@@ -474,11 +486,11 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 	case "gateway":
 		return a.gatewayVerbs()
 	case "softphone":
-		return []*cobra.Command{
+		return append(a.softphoneVerbs(),
 			a.action("set-password ID", "Set the password its user signs in with", http.MethodPut, 1, []field{{"password", "file", "file with the password, - for standard input"}}, below("/password")),
 			post("issue-code", "Issue a code that lets its user sign in once", "/code"),
 			a.softphoneQRCmd(),
-			post("sign-out", "Sign its apps out, or one of them", "/sign-out", field{"app", "text", "id of the app"})}
+			post("sign-out", "Sign its apps out, or one of them", "/sign-out", field{"app", "text", "id of the app"}))
 	case "device":
 		configure := &cobra.Command{Use: "configure ID", Short: "Set its own settings and layers; what the flags do not name stays", Args: cobra.ExactArgs(1)}
 		fields := []field{{"parents", "list", "layers between the category's and its own settings"}, {"settings", "settings", "JSON file with settings"}, {"description", "text", "what it is"}}

@@ -24,6 +24,7 @@ import (
 	"ledgerline/adapters/registry"
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/softphone"
+	softphonewire "ledgerline/adapters/softphone/wire"
 	"ledgerline/adapters/sysclient"
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -233,7 +234,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, Seen: e.seen, SeenAt: e.seenAt,
+	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, SoftphoneXML: httpapi.SoftphoneXML{Read: softphonewire.Read, Account: softphonewire.Account, Level: softphonewire.Level}, Seen: e.seen, SeenAt: e.seenAt,
 		Verify: e.verify(), QR: svg, Sysadmin: sysadminLine, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
