@@ -53,7 +53,13 @@ func (d SoftphoneDocument) checkServices(f *findings) {
 				known = append(known, names...)
 			}
 		}
-		*f = append(*f, CheckService("account/"+prefix, services[prefix], known)...)
+		for _, found := range CheckService("account/"+prefix, services[prefix], known) {
+			suffix := strings.TrimPrefix(found.At, "account/"+prefix)
+			if _, camel := d.Nodes[prefix+suffix]; !camel {
+				found.At = "account/" + prefix + snake[suffix]
+			}
+			*f = append(*f, found)
+		}
 	}
 }
 

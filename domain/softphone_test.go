@@ -209,3 +209,167 @@ func TestCloudIDs(t *testing.T) {
 		}
 	}
 }
+
+// What an app was told it may hold: it is told to remove what is gone for TombstoneDays, with the highest priority it was
+// told it with, and one app's past is not another's.
+func TestTombstones(t *testing.T) {
+	at := time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)
+	day := func(n int) time.Time { return at.AddDate(0, 0, n) }
+	desk, low := domain.SoftphoneEntry{Kind: "quick_dial", ID: "desk", Priority: 50}, domain.SoftphoneEntry{Kind: "quick_dial", ID: "desk", Priority: 10}
+	call, usual := domain.SoftphoneEntry{Kind: "dial_action", ID: "call"}, domain.SoftphoneEntry{Kind: "quick_dial", ID: "usual"}
+	told := func(install string, n int, entries ...domain.SoftphoneEntry) domain.Event {
+		return domain.SoftphoneServed{InstallHash: install, Service: "global", Digest: fmt.Sprint(n), Entries: entries, At: day(n)}
+	}
+	begin := past(domain.SoftphoneDefined{SoftphoneID: "p"}, told("i1", 0, desk, call, usual))
+	then := func(events ...domain.Event) domain.Softphone {
+		return domain.Fold[domain.Softphone](append(slices.Clone(begin), events...))
+	}
+	none := 0
+	for what, c := range map[string]struct {
+		p       domain.Softphone
+		install string
+		now     int
+		says    domain.SoftphoneDocument
+		want    []domain.SoftphoneEntry
+	}{
+		"gone at last call":                      {then(), "i1", 40, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{desk, call}},
+		"still there":                            {then(), "i1", 1, domain.SoftphoneDocument{DialActions: []domain.DialAction{{ID: "call"}}}, []domain.SoftphoneEntry{desk}},
+		"nothing is replaced, so all is named":   {then(), "i1", 1, domain.SoftphoneDocument{QuickDialReplacePriority: &none}, []domain.SoftphoneEntry{desk, usual, call}},
+		"another app":                            {then(), "i2", 1, domain.SoftphoneDocument{}, nil},
+		"told once before":                       {then(told("i1", 1)), "i1", 2, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{desk, call}},
+		"told for a month":                       {then(told("i1", 1)), "i1", 30, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{desk, call}},
+		"told for longer":                        {then(told("i1", 1)), "i1", 31, domain.SoftphoneDocument{}, nil},
+		"it came back and went again":            {then(told("i1", 1), told("i1", 2, desk), told("i1", 40)), "i1", 41, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{desk}},
+		"it was locked once":                     {then(told("i1", 1, low)), "i1", 2, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{desk, call}},
+		"what was told before it had a name":     {then(told("", 1, domain.SoftphoneEntry{Kind: "dial_action", ID: "early"})), "i2", 2, domain.SoftphoneDocument{}, []domain.SoftphoneEntry{{Kind: "dial_action", ID: "early"}}},
+		"a lower priority than usual is no less": {then(told("i1", 1, domain.SoftphoneEntry{Kind: "dial_action", ID: "call", Priority: 5})), "i1", 2, domain.SoftphoneDocument{QuickDials: []domain.QuickDial{{ID: "desk"}}}, []domain.SoftphoneEntry{call}},
+	} {
+		got := c.says.Removals(c.p.Held("", c.install, day(c.now))...)
+		slices.SortFunc(got, func(a, b domain.SoftphoneEntry) int { return strings.Compare(b.Kind+a.ID, a.Kind+b.ID) })
+		slices.SortFunc(c.want, func(a, b domain.SoftphoneEntry) int { return strings.Compare(b.Kind+a.ID, a.Kind+b.ID) })
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s:\n%s", what, diff)
+		}
+	}
+	p := then()
+	same := domain.SoftphoneServed{InstallHash: "i1", Service: "global", Digest: "0", At: day(1)}
+	if events, err := p.Serve(same); len(events) > 0 || err != nil {
+		t.Errorf("the same again is news: %v %v", events, err)
+	}
+	for i := range 200 {
+		p = p.Apply(told(fmt.Sprint("many", i), 1, desk))
+	}
+	if n := len(p.Served); n != 120 {
+		t.Errorf("%d apps are remembered", n)
+	}
+}
+
+// The levels, by name; a dial action of one that turns into that of another, and the rewriting before both.
+func TestDiallingThroughLevels(t *testing.T) {
+	action := func(id string, rules ...domain.DialRule) domain.DialAction {
+		return domain.DialAction{ID: id, DisplayName: id, Rules: rules}
+	}
+	rule := func(conditions []domain.DialTerm, a ...string) domain.DialRule {
+		return domain.DialRule{Conditions: conditions, Actions: terms(a...)}
+	}
+	cloud := domain.SoftphoneLevel{Name: "cloudid-acme", SoftphoneDocument: domain.SoftphoneDocument{Rewriting: []domain.DialRule{rule(terms("equals", "112"), "overrideDialAction", "gsmCall")},
+		DialActions: []domain.DialAction{action("tenant", rule(nil, "prepend", "9"))}}}
+	sales := domain.SoftphoneLevel{Name: "category-acme.sales", SoftphoneDocument: domain.SoftphoneDocument{
+		DialActions: []domain.DialAction{action("sales", rule(terms("startsWith", "0"), "replace", "+49", "continue", ""), rule(nil, "overrideDialAction", "own"))}}}
+	own := domain.SoftphoneLevel{Name: "softphone-ana", SoftphoneDocument: domain.SoftphoneDocument{
+		DialActions: []domain.DialAction{action("own", rule(terms("networkType", "wifi"), "overrideDialAction", "tenant")), action("circle", rule(nil, "overrideDialAction", "circle"))}}}
+	whole, from := domain.Layered(cloud, sales, own)
+	steps := func(in domain.Dialling) (out []string) {
+		d := whole.Dial(in, from)
+		for _, s := range d.Steps {
+			out = append(out, fmt.Sprintf("%s %s %d %v %s", s.Level, s.Of, s.Rule, s.Applied, s.Number))
+		}
+		return append(out, fmt.Sprintf("%s %s %v", d.Number, d.DialAction, d.Loop))
+	}
+	for _, c := range []struct {
+		in   domain.Dialling
+		want []string
+	}{
+		{domain.Dialling{Number: "112", DialAction: "sales"}, []string{"cloudid-acme rewriting 1 true 112", "112 gsmCall false"}},
+		{domain.Dialling{Number: "030", DialAction: "sales", Network: "wifi"}, []string{"cloudid-acme rewriting 1 false 030", "category-acme.sales sales 1 true +4930", "category-acme.sales sales 2 true +4930",
+			"softphone-ana own 1 true +4930", "cloudid-acme tenant 1 true 9+4930", "9+4930 autoCall false"}},
+		{domain.Dialling{Number: "30", DialAction: "sales"}, []string{"cloudid-acme rewriting 1 false 30", "category-acme.sales sales 1 false 30", "category-acme.sales sales 2 true 30",
+			"softphone-ana own 1 false 30", "30 autoCall false"}},
+		{domain.Dialling{Number: "30", DialAction: "circle"}, []string{"cloudid-acme rewriting 1 false 30", "softphone-ana circle 1 true 30", "30 circle true"}},
+		{domain.Dialling{Number: "30"}, []string{"cloudid-acme rewriting 1 false 30", "30 autoCall false"}},
+	} {
+		if diff := cmp.Diff(c.want, steps(c.in)); diff != "" {
+			t.Errorf("%+v:\n%s", c.in, diff)
+		}
+	}
+	// Rules that make a number grow without end stop where it is longer than any number.
+	grow := domain.SoftphoneDocument{}
+	for range 40 {
+		grow.Rewriting = append(grow.Rewriting, rule(nil, "prepend", strings.Repeat("1", 256), "continue", ""))
+	}
+	if n := len(grow.Dial(domain.Dialling{Number: "1"}, nil).Number); n > 1024 {
+		t.Errorf("a number of %d digits", n)
+	}
+}
+
+// Thirty dial actions that each name all later ones are judged at once, not path by path.
+func TestACircleIsFoundWithoutWalkingEveryPath(t *testing.T) {
+	var d domain.SoftphoneDocument
+	for i := range 30 {
+		a := domain.DialAction{ID: fmt.Sprint("a", i), DisplayName: "x"}
+		for j := i + 1; j < 30; j++ {
+			a.Rules = append(a.Rules, domain.DialRule{Conditions: terms("equals", fmt.Sprint(j)), Actions: terms("overrideDialAction", fmt.Sprint("a", j))})
+		}
+		if i == 29 {
+			a.Rules = []domain.DialRule{{Actions: terms("overrideDialAction", "voiceCall")}}
+		}
+		d.DialActions = append(d.DialActions, a)
+	}
+	for n, want := range []int{0, 30} {
+		if n == 1 {
+			d.DialActions[29].Rules[0].Actions = terms("overrideDialAction", "a0")
+		}
+		got := 0
+		for _, f := range d.Check(domain.SoftphoneContext{}) {
+			if f.Code == "CS-DA-8" {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%d of the dial actions lead back, want %d", got, want)
+		}
+	}
+}
+
+func TestPoliciesOfSoftphones(t *testing.T) {
+	for field, p := range map[string]domain.SoftphonePolicy{"": {Country: "DE", EmergencyNumbers: []string{"115"}, Words: []string{"dialOut"}}, "country": {Country: "de"},
+		"emergency_numbers": {EmergencyNumbers: []string{"help"}}, "words": {Words: []string{"a b"}}} {
+		if got, _ := p.Check(); got != field {
+			t.Errorf("%+v: %q is wrong, want %q", p, got, field)
+		}
+	}
+	if got := (domain.SoftphonePolicy{Country: "DE", EmergencyNumbers: []string{"115"}}).Emergency(); !slices.Equal(got, []string{"110", "112", "115"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// What levels say together, no level alone can know.
+func TestTheWholeOfASoftphone(t *testing.T) {
+	d := domain.SoftphoneDocument{Nodes: map[string]string{"title": "T", "username": "u"}, DialActions: []domain.DialAction{{ID: "a", DisplayName: "A", Rules: []domain.DialRule{{Actions: terms("overrideDialAction", "gone")}}}}}
+	var got []string
+	for _, f := range d.CheckWhole(domain.SoftphonePolicy{}) {
+		got = append(got, f.Code+" "+f.At)
+	}
+	if diff := cmp.Diff([]string{"CS-DA-7 dialActions/dialAction[1]/rewriting/rule[1]/actions/action[1]", "CS-AC-1 account/host"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPlaceholders(t *testing.T) {
+	for template, want := range map[string]string{"": "", "100%": "", "%%": "", "a%20b%2Fc": "", "%installid%&x=%appid%": "installid appid", "%account[password]%": "", "%account[x": "",
+		"%sha1(%account[password]%)%abc%installid%": "installid", "%md5(%nosuch%)%": "md5() nosuch", "%sha1(%nonce%%username%)%": "nonce username"} {
+		if got := strings.Join(domain.Placeholders(template), " "); got != want {
+			t.Errorf("%q: %q, want %q", template, got, want)
+		}
+	}
+}
