@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,9 +15,39 @@ import (
 
 // softphoneVerbs are what a Cloud Softphone can be asked beyond the common verbs.
 func (a *app) softphoneVerbs() []*cobra.Command {
-	return []*cobra.Command{a.dialCmd(), a.importXMLCmd(), a.exportXMLCmd(),
-		a.action("preview ID", "Show what its apps are told now, as JSON and as the vendor's XML, and what is wrong with it", http.MethodGet, 1, nil,
-			func(args []string) string { return "/softphones/" + url.PathEscape(args[0]) + "/preview" })}
+	return []*cobra.Command{a.dialCmd(), a.importXMLCmd(), a.exportXMLCmd(), a.previewCmd()}
+}
+
+func (a *app) previewCmd() *cobra.Command {
+	return &cobra.Command{Use: "preview ID", Short: "Show what its apps are told now, from which level it comes, and what is wrong with it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ans, err := a.call(cmd.Context(), http.MethodGet, "/softphones/"+url.PathEscape(args[0])+"/preview", nil, nil)
+			if err != nil {
+				return err
+			}
+			if a.output != "table" {
+				return a.printJSON(ans.body)
+			}
+			var p struct {
+				From     map[string]string
+				Findings []struct {
+					Code, At, Text string
+					Error          bool
+				}
+				XML struct{ Account, Global string }
+			}
+			if err := json.Unmarshal(ans.body, &p); err != nil {
+				return fmt.Errorf("read the server's answer: %w", err)
+			}
+			fmt.Fprint(a.out, p.XML.Account, p.XML.Global)
+			for _, at := range slices.Sorted(maps.Keys(p.From)) {
+				fmt.Fprintf(a.out, "%s comes from %s\n", at, p.From[at])
+			}
+			for _, f := range p.Findings {
+				fmt.Fprintf(a.out, "%s: %s %s %s\n", map[bool]string{true: "error", false: "warning"}[f.Error], f.Code, f.At, f.Text)
+			}
+			return nil
+		}}
 }
 
 // levelFlags name one level of what apps are told.
