@@ -168,6 +168,17 @@ func DevicesByMAC(ctx context.Context, q Querier, mac domain.MAC) ([]Device, err
 	return all(ctx, q, devices, deviceRow, "mac = ? AND live = 1 ORDER BY assigned_at DESC, key LIMIT 500", string(mac))
 }
 
+// MACsOf lists the addresses that these devices carry, live or not.
+func MACsOf(ctx context.Context, q Querier, ids []domain.DeviceID) (macs []domain.MAC, err error) {
+	var c clause
+	in(&c, "key", ids)
+	err = q.Query(ctx, "SELECT mac FROM devices WHERE "+strings.Join(c.terms, " AND ")+" AND mac <> ''", c.args, func(r Row) error {
+		macs = append(macs, domain.MAC(r.Text(0)))
+		return nil
+	})
+	return macs, err
+}
+
 // DevicesBySign lists the live devices with this serial number or, if there are none, with this UUID; two at most.
 func DevicesBySign(ctx context.Context, q Querier, serial, uuid string) ([]Device, error) {
 	for _, sign := range [][2]string{{"serial", serial}, {"uuid", uuid}} {

@@ -327,7 +327,7 @@ func (l *Ledger) openReader() (*reader, error) {
 
 func (r *reader) prepare() (err error) {
 	r.conn.SetBusyTimeout(busyTimeout)
-	if err := sqlitex.ExecuteTransient(r.conn, "pragma cache_size = -8192", nil); err != nil {
+	if err := sqlitex.ExecuteTransient(r.conn, "pragma cache_size = -2048", nil); err != nil { // the system keeps the file at hand as well
 		return err
 	}
 	if r.stream, err = r.conn.Prepare("select " + columns + " from events where sid = (select sid from streams where name = ?) and revision between ? and ? order by revision"); err != nil {

@@ -24,6 +24,11 @@ type Shelf struct {
 	names   map[domain.DeviceID]names
 	tenants map[string]domain.TenantID
 	moulds  moulds
+	// changed are devices with names of their own, not kept, that changed: which addresses they carry is asked when the
+	// next phone comes, and only then rows are served by address again.
+	changed   []domain.DeviceID
+	unsettled atomic.Int32 // the number of them, and of those being asked about
+	settling  sync.Mutex
 }
 
 // moulds is whether there is a mould for new phones: asked once per change of a layer.
@@ -66,11 +71,12 @@ func (s *Shelf) clear() {
 	clear(s.names)
 	clear(s.tenants)
 	s.moulds = moulds{}
+	s.changed = nil
 }
 
 // forget drops a device's row, and the row another device has under the same MAC: which of several carries
-// it now is for the next query to say. A device named by its MAC tells which that is; for one with a name of
-// its own that is not kept, every MAC must be asked anew.
+// it now is for the next query to say. A device named by its MAC tells which that is; one with a name of
+// its own that is not kept has to be asked about.
 func (s *Shelf) forget(id domain.DeviceID) {
 	n, kept := s.names[id]
 	delete(s.names, id)
@@ -82,13 +88,50 @@ func (s *Shelf) forget(id domain.DeviceID) {
 		delete(s.byMAC, n.mac)
 	case err == nil:
 		delete(s.byMAC, mac)
-	default:
+	case len(s.byMAC) == 0:
+	case len(s.changed) >= changedAtMost:
 		clear(s.byMAC)
+		s.changed = nil
+	default:
+		s.changed = append(s.changed, id)
+		s.unsettled.Add(1)
+	}
+}
+
+// changedAtMost bounds one question about changed devices.
+const changedAtMost = 500
+
+// settle drops the rows under the addresses that changed devices carry. When it has returned, rows kept by address are
+// as true as the views.
+func (s *Shelf) settle(ctx context.Context) {
+	if s.unsettled.Load() == 0 {
+		return
+	}
+	s.settling.Lock()
+	defer s.settling.Unlock()
+	n := s.unsettled.Load()
+	s.mu.Lock()
+	ids := s.changed
+	s.changed = nil
+	s.mu.Unlock()
+	defer s.unsettled.Add(-n)
+	if len(ids) == 0 {
+		return
+	}
+	macs, err := projections.MACsOf(ctx, s.Views, ids)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		clear(s.byMAC)
+	}
+	for _, mac := range macs {
+		delete(s.byMAC, mac)
 	}
 }
 
 // ByMAC is the live device that carries the address; of several the latest assigned.
 func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bool, error) {
+	s.settle(ctx)
 	s.mu.RLock()
 	row, ok := s.byMAC[mac]
 	s.mu.RUnlock()

@@ -299,3 +299,38 @@ func TestAPIKeysAsTokens(t *testing.T) {
 	s.must(401, "GET", "/dev_mgr/devices", nil, as(bound), in("master"))
 	s.must(401, "GET", "/dev_mgr/devices", nil, as(tokens[domain.Admin]), in("nobody-s"))
 }
+
+// Of several devices that carry one address the one assigned last is served, from the moment it is there to the moment it
+// is gone, also while rows are kept at hand and other devices change.
+func TestLatestDeviceOfAnAddress(t *testing.T) {
+	s := newStand(t)
+	const mac, agent = "00:15:65:1a:2b:77", "Yealink SIP-T54W 96.86.0.70 00:15:65:1a:2b:77"
+	account := func(name string) string {
+		return s.config(object{"id": name, "parent_ids": []string{}, "raw_config": object{"sip_lines": object{"1": object{"username": "of-" + name, "password": "p", "proxy_ip": "10.0.0.1"}}}})
+	}
+	serves := func(name string) {
+		t.Helper()
+		s.eventually("the phone gets the file of "+name, func() bool {
+			status, text := s.fetch("/001565"+"1a2b77.cfg", agent)
+			return status == 200 && strings.Contains(text, "of-"+name)
+		})
+		for range 3 { // from what is at hand
+			if status, text := s.fetch("/0015651a2b77.cfg", agent); status != 200 || !strings.Contains(text, "of-"+name) {
+				t.Fatalf("not the file of %s: %d %.100s", name, status, text)
+			}
+		}
+	}
+	s.device(object{"id": "alpha", "mac": mac, "plugin": "yealink", "config": account("alpha")})
+	serves("alpha")
+	for i := range 3 {
+		s.device(object{"id": fmt.Sprintf("other%d", i), "mac": fmt.Sprintf("00:15:65:1a:2b:8%d", i), "plugin": "yealink", "config": "alpha"})
+	}
+	serves("alpha")
+	s.device(object{"id": "beta", "mac": mac, "plugin": "yealink", "config": account("beta")})
+	serves("beta")
+	s.must(204, "DELETE", "/dev_mgr/devices/beta", nil)
+	serves("alpha")
+	s.must(204, "PUT", "/dev_mgr/devices/other1", object{"device": object{"id": "other1", "mac": mac, "plugin": "yealink", "config": account("gamma")}})
+	s.must(204, "DELETE", "/dev_mgr/devices/alpha", nil)
+	serves("gamma")
+}
