@@ -2,6 +2,7 @@ package provd_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -99,5 +100,68 @@ func TestImport(t *testing.T) {
 	}
 	if n := devices(); n != 3 {
 		t.Errorf("there are %d devices", n)
+	}
+}
+
+// What interrupts an import between two documents leaves what was imported; again, it is completed, and nothing is there twice.
+func TestImportCutShort(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range []string{"configs", "devices"} {
+		if err := os.Mkdir(filepath.Join(dir, kind), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const n = 60
+	for i := range n {
+		for path, doc := range map[string]object{
+			fmt.Sprintf("configs/c%02d.json", i): {"id": fmt.Sprintf("c%02d", i), "parent_ids": []string{}, "raw_config": object{"sip_lines": object{"1": object{"username": fmt.Sprint("u", i), "password": "canary-p", "proxy_ip": "10.0.0.1"}}}},
+			fmt.Sprintf("devices/d%02d.json", i): {"id": fmt.Sprintf("d%02d", i), "mac": fmt.Sprintf("00:15:65:0c:00:%02x", i), "plugin": "wazo-yealink-v86", "config": fmt.Sprintf("c%02d", i), "tenant_uuid": mainTenant, "is_new": i == 0},
+		} {
+			text, err := json.Marshal(doc)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, path), text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	data := t.TempDir()
+	server := proc.Start(t, data)
+	begin := func() *exec.Cmd {
+		return exec.Command(proc.Binary(t), "import", "wazo", dir, "-o", "json", "--server", "http://"+server.Admin, "--token-file", filepath.Join(data, "admin.token"))
+	}
+	count := func(path string) int {
+		items, _ := server.API(t, 200, "GET", path, nil)["items"].([]any)
+		return len(items)
+	}
+	cut := begin()
+	if err := cut.Start(); err != nil {
+		t.Fatal(err)
+	}
+	proc.Eventually(t, "some documents are there", func() bool { return count("/layers?limit=500") > 5 })
+	_ = cut.Process.Kill()
+	_ = cut.Wait() // killed
+	server.Kill()  // and the server with it
+	server = proc.Start(t, data)
+	out, err := begin().Output()
+	if err != nil {
+		t.Fatalf("again: %v\n%s", err, out)
+	}
+	var r struct{ Configs, Devices map[string]int }
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Configs["same"] == 0 || r.Configs["made"]+r.Configs["same"] != n || r.Devices["made"]+r.Devices["same"] != n {
+		t.Errorf("again it says %+v", r)
+	}
+	if d := count("/devices?limit=500"); d != n {
+		t.Errorf("%d devices, want %d", d, n)
+	}
+	if out, err = begin().Output(); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(out, &r); err != nil || r.Configs["same"] != n || r.Devices["same"] != n {
+		t.Errorf("a third time it says %s, %v", out, err)
 	}
 }

@@ -334,3 +334,21 @@ func TestLatestDeviceOfAnAddress(t *testing.T) {
 	s.must(204, "DELETE", "/dev_mgr/devices/alpha", nil)
 	serves("gamma")
 }
+
+// A phone that shows its serial number and no address (an older Linksys, Cisco's with the number behind the address) is the
+// device of that number; the number is learnt from a request that shows both.
+func TestFoundBySerialShownInUserAgent(t *testing.T) {
+	s := newStand(t)
+	config := s.config(object{"parent_ids": []string{}, "raw_config": object{"sip_lines": object{"1": object{"username": "of-linksys", "password": "p", "proxy_ip": "10.0.0.1"}}}})
+	id := s.device(object{"mac": "00:0e:08:aa:bb:cc", "plugin": "cisco-spa", "model": "SPA942", "config": config})
+	if status, _ := s.fetch("/spa942.cfg", "Linksys/SPA-942-6.1.5 (000e08aabbcc)(FM500I123456)"); status != 200 {
+		t.Fatalf("with both: %d", status)
+	}
+	s.eventually("the number is learnt", func() bool { return s.deviceDoc(id)["sn"] == "FM500I123456" })
+	if status, text := s.fetch("/spa942.cfg", "Linksys/SPA-942-6.1.5 (FM500I123456)"); status != 200 || !strings.Contains(text, "000e08aabbcc") && !strings.Contains(text, "000E08AABBCC") && !strings.Contains(text, "/d/") {
+		t.Errorf("with the number alone: %d %.300s", status, text)
+	}
+	if ids := s.list("/dev_mgr/devices"); len(ids) != 1 {
+		t.Errorf("devices are %v", ids)
+	}
+}
