@@ -13,7 +13,7 @@ import (
 //   - a field is never renamed, never reused, never retyped;
 //   - a new meaning is a new wire name ("code.redeemed.v2") with an entry of its own;
 //   - every entry has a frozen sample in testdata/events, and a test decodes and re-encodes it to the
-//     same bytes;
+//     same bytes; when the type gains a field the sample moves to testdata/earlier, and is tested there;
 //   - a type this program does not know decodes to Unknown: replay shows it, a projection skips and
 //     counts it, a command refuses to decide over it.
 var catalog = index()

@@ -14,9 +14,11 @@ import (
 	"ledgerline/domain"
 )
 
-func samples(t testing.TB) map[string][]byte {
+func samples(t testing.TB) map[string][]byte { return samplesIn(t, "testdata/events") }
+
+func samplesIn(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
-	files, err := filepath.Glob("testdata/events/*")
+	files, err := filepath.Glob(dir + "/*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,20 +42,7 @@ func TestEveryEventHasAFrozenSample(t *testing.T) {
 			if !ok {
 				t.Fatalf("no testdata/events/%s.json: write one, and never change it", name)
 			}
-			e, err := domain.Decode(name, data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e.EventType() != name {
-				t.Errorf("decodes to a %s", e.EventType())
-			}
-			again, err := json.Marshal(e)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(again, data) {
-				t.Errorf("encodes to\n%s\nwant\n%s", again, data)
-			}
+			e := unchanged(t, name, data)
 			if missing := zeroFields(reflect.ValueOf(e), name); len(missing) > 0 {
 				t.Errorf("the sample does not show %s", strings.Join(missing, ", "))
 			}
@@ -63,6 +52,36 @@ func TestEveryEventHasAFrozenSample(t *testing.T) {
 		if !slices.Contains(domain.EventTypes(), name) {
 			t.Errorf("testdata/events/%s.json is a sample of nothing: a wire name was changed or taken away", name)
 		}
+	}
+}
+
+// unchanged decodes a sample, which must encode to the same bytes.
+func unchanged(t *testing.T, name string, data []byte) domain.Event {
+	t.Helper()
+	e, err := domain.Decode(name, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.EventType() != name {
+		t.Errorf("decodes to a %s", e.EventType())
+	}
+	again, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again, data) {
+		t.Errorf("encodes to\n%s\nwant\n%s", again, data)
+	}
+	return e
+}
+
+// A type that gained a field keeps its sample from before as testdata/earlier/<name>.<number>.json: what was recorded
+// then still means, and is, what it was.
+func TestEarlierFormsStay(t *testing.T) {
+	for file, data := range samplesIn(t, "testdata/earlier") {
+		t.Run(file, func(t *testing.T) {
+			unchanged(t, strings.TrimSuffix(file, filepath.Ext(file)), data)
+		})
 	}
 }
 
