@@ -321,6 +321,8 @@ func (d Device) Apply(e Event) Device {
 		d.ReplacedBy, d.Deleted = e.By, true
 	case DeviceMACPathReopened:
 		d.MACPathClosed = false
+	case DeviceScriptDelivered:
+		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
 	case DeviceGatewaySet:
 		d.Gateway = e
 	case DeviceDeleted:

@@ -49,6 +49,8 @@ type Options struct {
 	Verify func(ctx context.Context) (Verified, error)
 	// QR draws a text as SVG; nil where nothing is drawn.
 	QR func(text string) (svg string, err error)
+	// Mask makes a function that replaces secrets in configurations phones uploaded; equal ones by equal words.
+	Mask func() func(config []byte) string
 	// Sysadmin is the Devices URL of automatic provisioning, and the line that gives it to an innovaphone phone.
 	Sysadmin func(base, domain, token, category string) (url, line string)
 	Version  string
@@ -114,7 +116,7 @@ func New(o Options) (http.Handler, error) {
 	config.Security = []map[string][]string{{"key": {}}}
 	useProblems()
 	a.huma = humago.New(rest{mux}, config)
-	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens, (*api).sysclients} {
+	for _, register := range []func(*api){(*api).tenants, (*api).categories, (*api).codes, (*api).devices, (*api).people, (*api).layers, (*api).gateways, (*api).keys, (*api).history, (*api).operations, (*api).plugins, (*api).softphones, (*api).registry, (*api).tokens, (*api).backups, (*api).sysclients} {
 		register(a)
 	}
 	a.rollouts()

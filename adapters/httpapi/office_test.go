@@ -36,6 +36,7 @@ type office struct {
 	tokens  map[string]string // by "<tenant>/<role>"
 	keyIDs  map[string]domain.APIKeyID
 	auto    map[string]domain.TokenID // tokens of automatic provisioning, by tenant
+	backups map[string]domain.Revision
 }
 
 // The phones: assigned ones of both tenants, and one that is nobody's yet.
@@ -49,10 +50,12 @@ var canaries = []string{"canary-sip-password", "canary-admin-pw", "canary-provis
 
 func open(t testing.TB, options ...commandstest.Option) *office {
 	t.Helper()
-	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}, auto: map[string]domain.TokenID{}}
+	o := &office{Kit: commandstest.NewService(t, options...), t: t, logged: &syncBuffer{}, codes: map[string]domain.CodeID{}, tokens: map[string]string{}, keyIDs: map[string]domain.APIKeyID{}, auto: map[string]domain.TokenID{}, backups: map[string]domain.Revision{}}
 	o.Service.Sysclients = &pages{}
 	views := newMemViews(t, o.Log)
-	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, SoftphoneXML: plainXML, Now: o.Clock.Now, Version: "test"}
+	o.options = httpapi.Options{Service: o.Service, Log: o.Log, Views: views, Wait: views, Past: views, Parked: noneParked{}, SoftphoneXML: plainXML, Now: o.Clock.Now, Version: "test", Mask: func() func([]byte) string {
+		return func(config []byte) string { return strings.ReplaceAll(string(config), "canary", "masked") }
+	}}
 	o.serve()
 	o.root = o.key("", domain.Admin)
 	o.furnish("acme")
@@ -107,6 +110,12 @@ func (o *office) furnish(tenant string) {
 	o.ok(err)
 	_, err = s.AssignDevice(ctx, commands.AssignDevice{ID: device, TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), UserID: domain.UserID(tenant + ".anna")})
 	o.ok(err)
+	update, err := s.UpdatePhone(ctx, commands.AskUpdate{MAC: phones[tenant], Transport: "http", Trusted: true})
+	o.ok(err)
+	o.ok(s.StoreBackup(ctx, update, []byte("config change X /pwd canary-admin-pw-"+tenant), []byte("x")))
+	stored, err := s.Backups(ctx, device)
+	o.ok(err)
+	o.backups[tenant] = stored[0].Revision
 	code, _, err := s.IssueCode(ctx, commands.IssueCode{TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Purpose: "rollout"})
 	o.ok(err)
 	o.codes[tenant] = code.ID

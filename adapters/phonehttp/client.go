@@ -20,8 +20,10 @@ type Client struct {
 	Trusted bool
 	// Secure: over TLS, up to us or up to a trusted proxy that says so.
 	Secure bool
-	// MAC is what a client certificate proved; empty otherwise.
-	MAC domain.MAC
+	// MAC is what a client certificate proved; empty otherwise. Name is its common name, whatever that is, if it leads to
+	// the roots.
+	MAC  domain.MAC
+	Name string
 }
 
 // Transport is "https" or "http".
@@ -100,7 +102,7 @@ func (s *Server) clientOf(r *http.Request) Client {
 		c.Secure = forwardedSecurely(r.Header, s.opt.ForwardedHeader)
 	}
 	if r.TLS != nil && s.opt.ClientRoots != nil {
-		c.MAC = conn.proved(r.TLS.PeerCertificates, s.opt.ClientRoots)
+		c.MAC, c.Name = conn.proved(r.TLS.PeerCertificates, s.opt.ClientRoots)
 	}
 	return c
 }
@@ -165,24 +167,25 @@ func forwardedSecurely(h http.Header, header string) bool {
 }
 
 // proveMAC is the address that the first certificate names in its common name or a DNS name, if the chain
-// leads to one of roots. Factory certificates carry no usage for clients, or none at all, so any is taken.
-func proveMAC(chain []*x509.Certificate, roots *x509.CertPool) domain.MAC {
+// leads to one of roots, and that common name. Factory certificates carry no usage for clients, or none at all, so any is
+// taken.
+func proveMAC(chain []*x509.Certificate, roots *x509.CertPool) (domain.MAC, string) {
 	if len(chain) == 0 {
-		return ""
+		return "", ""
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
 	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return ""
+		return "", ""
 	}
 	for _, name := range append([]string{chain[0].Subject.CommonName}, chain[0].DNSNames...) {
 		if mac, err := domain.ParseMAC(name); err == nil {
-			return mac
+			return mac, chain[0].Subject.CommonName
 		}
 	}
-	return ""
+	return "", chain[0].Subject.CommonName
 }
 
 // proxyPolicy: only trusted proxies may open with a PROXY header.

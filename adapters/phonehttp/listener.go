@@ -155,6 +155,7 @@ type conn struct {
 
 	once sync.Once
 	mac  domain.MAC
+	name string
 }
 
 func (c *conn) Close() error {
@@ -165,10 +166,10 @@ func (c *conn) Close() error {
 // proxied is the address a PROXY header gave, else the peer's. It may wait for the header.
 func (c *conn) proxied() net.Addr { return c.outer.RemoteAddr() }
 
-// proved is the address a client certificate proves, looked at once per connection.
-func (c *conn) proved(chain []*x509.Certificate, roots *x509.CertPool) domain.MAC {
-	c.once.Do(func() { c.mac = proveMAC(chain, roots) })
-	return c.mac
+// proved is the address a client certificate proves, and its name, looked at once per connection.
+func (c *conn) proved(chain []*x509.Certificate, roots *x509.CertPool) (domain.MAC, string) {
+	c.once.Do(func() { c.mac, c.name = proveMAC(chain, roots) })
+	return c.mac, c.name
 }
 
 type connKey struct{}

@@ -43,8 +43,10 @@ type Service interface {
 	Guard() *commands.Guard
 }
 
-// Scripts are the command files a phone is answered with.
+// Scripts are the language of update clients: what one asks with, and the command files it is answered with.
 type Scripts interface {
+	// Arguments are those of a query, decoded as far as they can be.
+	Arguments(rawQuery string) map[string]string
 	// Rewrite has the phone ask url, with who it is in the query, from now on.
 	Rewrite(url string) []byte
 	// Prompt makes it show the code form.
@@ -139,7 +141,7 @@ func (h *handler) init(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "query too long", http.StatusRequestURITooLong)
 		return
 	}
-	query, peer := arguments(r.URL.RawQuery), h.Peer(r.Context())
+	query, peer := h.Scripts.Arguments(r.URL.RawQuery), h.Peer(r.Context())
 	mac := identity(query)
 	if peer.MAC != "" {
 		mac = peer.MAC // proved, whatever the query says
@@ -194,22 +196,6 @@ func (h *handler) own(r *http.Request, peer Peer) string {
 		u.Scheme = "https"
 	}
 	return u.String()
-}
-
-// arguments reads a query as update clients write it: what is no valid encoding is taken as it stands, and of an argument
-// that stands twice the first counts.
-func arguments(raw string) map[string]string {
-	out := map[string]string{}
-	for pair := range strings.SplitSeq(raw, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if text, err := url.PathUnescape(value); err == nil {
-			value = text
-		}
-		if _, twice := out[name]; !twice && len(out) < 64 {
-			out[name] = value
-		}
-	}
-	return out
 }
 
 // identity is the MAC a phone says it has; empty when it says none.

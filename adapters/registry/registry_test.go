@@ -37,6 +37,15 @@ func (plain) Prompt(refused bool) []byte {
 	return fmt.Appendf(nil, "prompt refused=%v", refused)
 }
 
+func (plain) Arguments(raw string) map[string]string {
+	out := map[string]string{}
+	values, _ := url.ParseQuery(raw) // what cannot be read is not there
+	for name := range values {
+		out[name] = values.Get(name)
+	}
+	return out
+}
+
 // site is one server: its own codes, and a registry in front of them.
 type site struct {
 	*commandstest.Kit

@@ -60,6 +60,7 @@ type Config struct {
 	RegistryURL      string        `key:"registry-url" usage:"registry elsewhere that draws the digits of codes, and leads phones here; default our own"`
 	RegistryServerID string        `key:"registry-server-id" usage:"id of this server at registry-url"`
 	RegistryKeyFile  string        `key:"registry-key-file" usage:"file with the key that requests to registry-url are signed with (ledgerline registry key)"`
+	UpdateFiles      string        `key:"update-files" usage:"directory of firmware and boot code of innovaphone phones, <build>/ip222.bin"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`

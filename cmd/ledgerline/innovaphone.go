@@ -1,7 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -147,5 +151,59 @@ func (a *app) option43Cmd() *cobra.Command {
 		}}
 	cmd.Flags().StringVar(&poll, "poll", "", "poll interval in minutes")
 	cmd.Flags().StringVar(&server, "server-id", "", "what makes a phone wait for this DHCP server")
+	return cmd
+}
+
+// backupsCmd lists what an innovaphone phone has uploaded of itself.
+func (a *app) backupsCmd() *cobra.Command {
+	return &cobra.Command{Use: "backups ID", Short: "The configurations it has uploaded (innovaphone), oldest first", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			items, err := a.list(cmd.Context(), "/devices/"+url.PathEscape(args[0])+"/backups", nil, 0)
+			if err != nil {
+				return err
+			}
+			return a.printList(items, []string{"backup", "stored_at", "size", "via", "transport"})
+		}}
+}
+
+// showBackupCmd shows, compares or saves one of them.
+func (a *app) showBackupCmd() *cobra.Command {
+	var with int
+	var out string
+	cmd := &cobra.Command{Use: "show-backup ID BACKUP", Short: "Show a configuration it has uploaded, compare it, or save it", Args: cobra.ExactArgs(2),
+		Long: "Shows the upload with its secrets replaced by words; --with BACKUP compares it with an earlier one, where equal secrets\nhave equal words. --out FILE writes the very bytes, to be loaded into a phone again: that needs --reason, and is recorded."}
+	f := cmd.Flags()
+	f.IntVar(&with, "with", -1, "an earlier one to compare it with")
+	f.StringVar(&out, "out", "", "file to write the bytes to, secrets and all, readable by you only")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		path := "/devices/" + url.PathEscape(args[0]) + "/backups/" + url.PathEscape(args[1])
+		if out != "" {
+			if a.reason == "" {
+				return usageError("--out needs --reason: the upload may hold secrets, and its reveal is recorded")
+			}
+			ans, err := a.call(cmd.Context(), http.MethodPost, path+"/reveal", nil, map[string]any{"reason": a.reason})
+			if err != nil {
+				return err
+			}
+			return renameio.WriteFile(out, ans.body, 0o600)
+		}
+		q := url.Values{}
+		if with >= 0 {
+			q.Set("with", strconv.Itoa(with))
+		}
+		ans, err := a.call(cmd.Context(), http.MethodGet, path, q, nil)
+		if err != nil || a.output != "table" {
+			if err == nil {
+				err = a.printJSON(ans.body)
+			}
+			return err
+		}
+		var shown struct{ Text, Diff string }
+		if err := json.Unmarshal(ans.body, &shown); err != nil {
+			return fmt.Errorf("read the server's answer: %w", err)
+		}
+		_, err = fmt.Fprintln(a.out, strings.TrimRight(shown.Text+shown.Diff, "\r\n"))
+		return err
+	}
 	return cmd
 }

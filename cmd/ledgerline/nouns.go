@@ -519,7 +519,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			func(args []string) string {
 				return n.path + "/" + url.PathEscape(args[0]) + "/lines/" + url.PathEscape(args[1])
 			})
-		return []*cobra.Command{a.placeCmd(), configure, replace, addLine, dropLine, a.whyCmd(), a.filesCmd(),
+		return []*cobra.Command{a.placeCmd(), configure, replace, addLine, dropLine, a.whyCmd(), a.filesCmd(), a.backupsCmd(), a.showBackupCmd(),
 			post("assign", "Give it to a tenant, category and user", "/assign", field{"tenant_id", "text", "tenant"}, field{"category_id", "text", "category"}, field{"user_id", "text", "user"}),
 			post("reset", "Back to the unconfigured state, within its tenant", "/reset"),
 			post("reopen", "Let it fetch by its MAC alone again, from trusted networks", "/reopen"),

@@ -18,6 +18,7 @@ import (
 
 	"ledgerline/adapters/phonehttp"
 	"ledgerline/adapters/registry"
+	"ledgerline/adapters/updateserver"
 	"ledgerline/adapters/updateserver/script"
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -59,6 +60,23 @@ func (e *engine) registry() http.Handler {
 		c := phonehttp.ClientOf(ctx)
 		return registry.Peer{IP: c.IP.String(), Private: c.Secure || c.Trusted, Secure: c.Secure, MAC: c.MAC}
 	}})
+}
+
+// updateServer answers the update clients of innovaphone phones on the phone plane.
+func (e *engine) updateServer() (http.Handler, error) {
+	o := updateserver.Options{Service: e.service, Base: e.service.PublicURL, Peer: func(ctx context.Context) updateserver.Peer {
+		c := phonehttp.ClientOf(ctx)
+		return updateserver.Peer{IP: c.IP.String(), Trusted: c.Trusted, Secure: c.Secure, MAC: c.MAC, Name: c.Name}
+	}}
+	if e.cfg.UpdateFiles != "" {
+		root, err := os.OpenRoot(e.cfg.UpdateFiles)
+		if err != nil {
+			return nil, fmt.Errorf("update-files: %w", err)
+		}
+		e.onClose(root.Close)
+		o.Files = root.FS()
+	}
+	return updateserver.New(o), nil
 }
 
 // noFiles is the phone plane of a listener that has no files.

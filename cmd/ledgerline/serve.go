@@ -26,6 +26,8 @@ import (
 	"ledgerline/adapters/softphone"
 	softphonewire "ledgerline/adapters/softphone/wire"
 	"ledgerline/adapters/sysclient"
+	"ledgerline/adapters/updateserver"
+	"ledgerline/adapters/updateserver/script"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -229,13 +231,18 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 		return nil, fmt.Errorf("phone-roots: %w", err)
 	}
 	reg := e.registry()
+	updates, err := e.updateServer()
+	if err != nil {
+		return nil, err
+	}
 	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
-		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}, {Segment: registry.Init, Handler: reg}}})
+		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}, {Segment: registry.Init, Handler: reg},
+			{Segment: updateserver.Segment, Handler: updates}}})
 	if err != nil {
 		return nil, err
 	}
 	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, SoftphoneXML: httpapi.SoftphoneXML{Read: softphonewire.Read, Account: softphonewire.Account, Level: softphonewire.Level}, Seen: e.seen, SeenAt: e.seenAt,
-		Verify: e.verify(), QR: svg, Sysadmin: sysadminLine, Version: version, Metrics: e.metrics})
+		Verify: e.verify(), QR: svg, Sysadmin: sysadminLine, Mask: func() func([]byte) string { return script.NewMasker().Mask }, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ func Rewrite(url string) []byte {
 // Rewrite is Rewrite.
 func (Answers) Rewrite(url string) []byte { return Rewrite(url + "?" + Identity) }
 
+// Arguments is Arguments.
+func (Answers) Arguments(rawQuery string) map[string]string { return Arguments(rawQuery) }
+
 // Prompt makes the phone show its code form; refused tells that it has shown a code which leads nowhere.
 func (a Answers) Prompt(refused bool) []byte {
 	var s Script

@@ -133,3 +133,19 @@ func Hex(b []byte) string {
 	}
 	return strings.Join(parts, " ")
 }
+
+// Arguments reads a query as update clients write it: what is no valid encoding is taken as it stands, and of an argument
+// that stands twice the first counts, which is that of the URL: the phone appends its own.
+func Arguments(raw string) map[string]string {
+	out := map[string]string{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if text, err := Unescape(value); err == nil {
+			value = text
+		}
+		if _, twice := out[name]; !twice && len(out) < 64 {
+			out[name] = value
+		}
+	}
+	return out
+}
