@@ -57,6 +57,8 @@ func open(t testing.TB, settings domain.Settings) *bench {
 		Files: fstest.MapFS{"134250/ip222.bin": {Data: []byte("firmware")}, "134250/boot222.bin": {Data: []byte("boot code")}, "134250/other.txt": {}}})
 	logger := zerolog.New(&b.log)
 	b.web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.serving.Lock()
+		defer b.serving.Unlock()
 		h.ServeHTTP(w, r.WithContext(logger.WithContext(r.Context())))
 	}))
 	t.Cleanup(b.web.Close)
