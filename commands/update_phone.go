@@ -82,8 +82,8 @@ func (s *Service) UpdatePhone(ctx context.Context, in AskUpdate) (UpdatePhone, e
 	if p.State, _, err = load[domain.UpdateState](ctx, s.Log, d.ID.Stream()); err != nil {
 		return UpdatePhone{}, err
 	}
-	if len(p.State.Confirm(in.Check, s.now())) > 0 {
-		if _, err := s.onUpdate(ctx, p, func(u domain.UpdateState) []domain.Event { return u.Confirm(in.Check, s.now()) }); err != nil {
+	if len(p.State.Confirm(in.Check, in.via(), s.now())) > 0 {
+		if _, err := s.onUpdate(ctx, p, func(u domain.UpdateState) []domain.Event { return u.Confirm(in.Check, in.via(), s.now()) }); err != nil {
 			return UpdatePhone{}, err
 		}
 	}

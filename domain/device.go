@@ -323,6 +323,10 @@ func (d Device) Apply(e Event) Device {
 		d.MACPathClosed = false
 	case DeviceScriptDelivered:
 		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+	case DeviceScriptRun:
+		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+	case DeviceConfigBackedUp:
+		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
 	case DeviceGatewaySet:
 		d.Gateway = e
 	case DeviceDeleted:

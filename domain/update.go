@@ -19,6 +19,8 @@ type DeviceScriptDelivered struct {
 type DeviceScriptRun struct {
 	Serial string    `json:"serial"`
 	RunAt  time.Time `json:"run_at"`
+	// Via is how the phone proved itself: mac, secret or certificate.
+	Via string `json:"via,omitempty"`
 }
 
 // DeviceConfigBackedUp: the phone has uploaded its own configuration, and it is not what it uploaded before. The bytes
@@ -74,11 +76,11 @@ func (u UpdateState) Deliver(s DeviceScriptDelivered) []Event {
 }
 
 // Confirm records that the phone shows serial; only the serial delivered last is news, and once.
-func (u UpdateState) Confirm(serial string, now time.Time) []Event {
+func (u UpdateState) Confirm(serial, via string, now time.Time) []Event {
 	if serial == "" || serial != u.Script.Serial || serial == u.Run {
 		return nil
 	}
-	return []Event{DeviceScriptRun{Serial: serial, RunAt: now}}
+	return []Event{DeviceScriptRun{Serial: serial, RunAt: now, Via: via}}
 }
 
 // BackUp records an upload; one that differs from the last in nothing but what always differs is no news.

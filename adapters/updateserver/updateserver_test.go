@@ -164,6 +164,9 @@ func TestAPhoneRunsItsScriptOnce(t *testing.T) {
 	if n := b.count("device.script_run"); n != 1 {
 		t.Errorf("run %d times", n)
 	}
+	if status, _ := b.get("/update/script?" + identity + "&CHECK="); status != 404 {
+		t.Errorf("by MAC alone: %d", status)
+	}
 	_, _, err := b.Service.DefineLayer(t.Context(), commands.DefineLayer{ID: "x", TenantID: "acme"})
 	b.ok(err)
 	_, err = b.Service.AmendLayer(t.Context(), commands.AmendLayer{ID: "tenant.acme", Settings: domain.Settings{"X_innovaphone_poll": 60}})

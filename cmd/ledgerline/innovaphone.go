@@ -158,11 +158,13 @@ func (a *app) option43Cmd() *cobra.Command {
 func (a *app) backupsCmd() *cobra.Command {
 	return &cobra.Command{Use: "backups ID", Short: "The configurations it has uploaded (innovaphone), oldest first", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			items, err := a.list(cmd.Context(), "/devices/"+url.PathEscape(args[0])+"/backups", nil, 0)
-			if err != nil {
+			var all struct {
+				Items []map[string]any `json:"items"`
+			}
+			if err := a.ask(cmd.Context(), http.MethodGet, "/devices/"+url.PathEscape(args[0])+"/backups", nil, &all); err != nil {
 				return err
 			}
-			return a.printList(items, []string{"backup", "stored_at", "size", "via", "transport"})
+			return a.printList(all.Items, []string{"backup", "stored_at", "size", "via", "transport"})
 		}}
 }
 
