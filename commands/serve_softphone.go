@@ -209,12 +209,13 @@ func (s *Service) wrongSoftphone(in SoftphoneCall, known domain.SoftphoneID) err
 	return domain.ErrSoftphoneRefused
 }
 
-// budgetName is what the budget knows a user by, whether there is one or not; empty for a token, which names nobody.
+// budgetName is what the budget knows a user by, whether there is one or not, and however a "+" in it was sent; empty for a
+// token, which names nobody.
 func budgetName(in SoftphoneCall) domain.MAC {
 	if IsSoftphoneToken(in.Password) {
 		return ""
 	}
-	return domain.MAC(strings.ReplaceAll(softphoneName(in.CloudID, in.Username), " ", "+"))
+	return domain.MAC(strings.ReplaceAll(softphoneName(in.CloudID, cmp.Or(in.OtherUsername, in.Username)), " ", "+"))
 }
 
 // signIn is a softphone and by what its user was let in; via is empty for a token.

@@ -67,63 +67,34 @@ func (a *api) softphoneXMLs() {
 			d, out, err := a.level(ctx, domain.CategoryID(in.ID).Stream())
 			return &one[level]{etag(out), level{in.ID, d}}, err
 		})
-	change(a, op{"PUT", "/categories/{id}/softphone", "set-category-softphone", "Say what apps of the category's Cloud Softphones are told, whole, over what their cloud ID says", operators, 0},
-		func(ctx context.Context, s *commands.Service, in *struct {
-			ByID
-			Planned
-			Guarded
-			Body struct {
-				Document domain.SoftphoneDocument `json:"document,omitempty"`
-			}
-		}) (commands.Outcome, string, checked, error) {
-			id := domain.CategoryID(in.ID)
-			ctx, err := a.changing(ctx, s, in.IfMatch, id.Stream())
-			if err != nil {
-				return commands.Outcome{}, "", checked{}, err
-			}
-			found, out, err := s.SetCategorySoftphone(ctx, commands.SetCategorySoftphone{ID: id, Document: in.Body.Document})
-			return out, "", warnings(in.ID, found), err
+	alters(a, op{"PUT", "/categories/{id}/softphone", "set-category-softphone", "Say what apps of the category's Cloud Softphones are told, whole, over what their cloud ID says", operators, 0},
+		func(ctx context.Context, s *commands.Service, id domain.CategoryID, b struct {
+			Document domain.SoftphoneDocument `json:"document,omitempty"`
+		}) (commands.Outcome, checked, error) {
+			found, out, err := s.SetCategorySoftphone(ctx, commands.SetCategorySoftphone{ID: id, Document: b.Document})
+			return out, warnings(string(id), found), err
 		})
-	for _, l := range []struct {
-		path, name, what string
-		stream           func(id string) domain.StreamID
-		command          func(id string, xml domain.SoftphoneImport) commands.ImportSoftphone
-	}{
-		{"/cloudids", "cloud-id", "a cloud ID", func(id string) domain.StreamID { return domain.CloudID(id).Stream() },
-			func(id string, xml domain.SoftphoneImport) commands.ImportSoftphone {
-				return commands.ImportSoftphone{CloudID: domain.CloudID(id), XML: xml}
-			}},
-		{"/categories", "category-softphone", "a category", func(id string) domain.StreamID { return domain.CategoryID(id).Stream() },
-			func(id string, xml domain.SoftphoneImport) commands.ImportSoftphone {
-				return commands.ImportSoftphone{Category: domain.CategoryID(id), XML: xml}
-			}},
-		{"/softphones", "softphone", "a Cloud Softphone", func(id string) domain.StreamID { return domain.SoftphoneID(id).Stream() },
-			func(id string, xml domain.SoftphoneImport) commands.ImportSoftphone {
-				return commands.ImportSoftphone{Softphone: domain.SoftphoneID(id), XML: xml}
-			}},
-	} {
-		read(a, op{"GET", l.path + "/{id}/xml", "export-" + l.name, "What " + l.what + " itself says, as the vendor's XML", readers, 0},
-			func(ctx context.Context, in *ByID) (*one[softphoneXML], error) {
-				d, at, err := a.level(ctx, l.stream(in.ID))
-				return &one[softphoneXML]{etag(at), a.xmlOf(d)}, err
-			})
-		change(a, op{"PUT", l.path + "/{id}/xml", "import-" + l.name, "Replace what " + l.what + " says by XML a provider has: an account, or quick dials and dial actions", operators, 0},
-			func(ctx context.Context, s *commands.Service, in *struct {
-				ByID
-				Planned
-				Guarded
-				Body struct {
-					XML string `json:"xml" maxLength:"524288"`
-				}
-			}) (commands.Outcome, string, checked, error) {
-				ctx, err := a.changing(ctx, s, in.IfMatch, l.stream(in.ID))
-				if err != nil {
-					return commands.Outcome{}, "", checked{}, err
-				}
-				found, out, err := s.ImportSoftphone(ctx, l.command(in.ID, a.SoftphoneXML.Read([]byte(in.Body.XML))))
-				return out, "", warnings(in.ID, found), err
-			})
-	}
+	levelXML(a, "/cloudids", "cloud-id", "a cloud ID", func(id domain.CloudID) commands.ImportSoftphone { return commands.ImportSoftphone{CloudID: id} })
+	levelXML(a, "/categories", "category-softphone", "a category", func(id domain.CategoryID) commands.ImportSoftphone { return commands.ImportSoftphone{Category: id} })
+	levelXML(a, "/softphones", "softphone", "a Cloud Softphone", func(id domain.SoftphoneID) commands.ImportSoftphone { return commands.ImportSoftphone{Softphone: id} })
+}
+
+// levelXML registers the export and the import of one kind of level.
+func levelXML[ID identity](a *api, path, name, what string, of func(id ID) commands.ImportSoftphone) {
+	read(a, op{"GET", path + "/{id}/xml", "export-" + name, "What " + what + " itself says, as the vendor's XML", readers, 0},
+		func(ctx context.Context, in *ByID) (*one[softphoneXML], error) {
+			d, at, err := a.level(ctx, ID(in.ID).Stream())
+			return &one[softphoneXML]{etag(at), a.xmlOf(d)}, err
+		})
+	alters(a, op{"PUT", path + "/{id}/xml", "import-" + name, "Replace what " + what + " says by XML a provider has: an account, or quick dials and dial actions", operators, 0},
+		func(ctx context.Context, s *commands.Service, id ID, b struct {
+			XML string `json:"xml" maxLength:"524288"`
+		}) (commands.Outcome, checked, error) {
+			command := of(id)
+			command.XML = a.SoftphoneXML.Read([]byte(b.XML))
+			found, out, err := s.ImportSoftphone(ctx, command)
+			return out, warnings(string(id), found), err
+		})
 }
 
 // previewed is a preview of a softphone the caller reaches.

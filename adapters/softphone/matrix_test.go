@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"iter"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"ledgerline/adapters/softphone"
 	"ledgerline/adapters/softphone/wire"
@@ -324,5 +328,177 @@ func (r *rig) refused(code string, actions ...domain.DialAction) {
 	var refused *commands.DocumentError
 	if !errors.As(err, &refused) || !errors.Is(err, commands.ErrInvalid) || !strings.HasPrefix(err.Error(), code+":") || len(r.Log.Events()) != before {
 		r.t.Errorf("%v, want %s", err, code)
+	}
+}
+
+// The vendor documentation's exchange: GET with its parameters and headers; the account, and the error document, byte for
+// byte in the documented structure.
+func TestTheDocumentedExchange(t *testing.T) {
+	r := start(t)
+	ask := func(password string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		q := httptest.NewRequest(http.MethodGet, "/softphone/v1/account?cloud_username=ana%40acme.example&cloud_password="+password+"&cloud_id=ACME&initialScreen=1", nil)
+		q.Header.Set("Connection", "close")
+		q.Header.Set("Cache-Control", "max-age=0")
+		q.Header.Set("User-Agent", "CloudSoftphone/1.5.6")
+		r.handler.ServeHTTP(w, q)
+		return w
+	}
+	w := ask("p%26%3Cw%3E'%22%2B1%25")
+	want := xml.Header + `<account>
+  <title>Ana &#34;Ä&#34; &lt;Keller&gt; &amp; Söhne 🙂</title>
+  <authUsername>4001-m</authUsername>
+  <cloud_password>` + r.nodes(w)["cloud_password"] + `</cloud_password>
+  <cloud_username>ana@acme.example</cloud_username>
+  <extProvInterval>3600</extProvInterval>
+  <extProvLogoutStatusCode>410</extProvLogoutStatusCode>
+  <host>sip.acme.example</host>
+  <password>Zu8&amp;gen</password>
+  <userDisplayName>Ana &#34;Ä&#34; &lt;Keller&gt; &amp; Söhne 🙂</userDisplayName>
+  <username>4001</username>
+</account>
+`
+	if got := w.Body.String(); got != want || w.Header().Get("Content-Length") != strconv.Itoa(len(want)) {
+		t.Errorf("%s", got)
+	}
+	w = ask("wrong")
+	want = xml.Header + `<error>
+  <message>The user name or the password is not right, or the code has been used or has expired.</message>
+</error>
+`
+	if w.Code != http.StatusForbidden || w.Body.String() != want || w.Header().Get("Content-Type") != "application/xml; charset=utf-8" || w.Header().Get("WWW-Authenticate") != "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if n := len([]rune(r.message(wire.Error(strings.Repeat("ä", 500))))); n != 200 {
+		t.Errorf("a message of %d characters", n)
+	}
+}
+
+func (r *rig) message(document []byte) string {
+	var e struct {
+		Message string `xml:"message"`
+	}
+	if err := xml.Unmarshal(document, &e); err != nil {
+		r.t.Fatal(err)
+	}
+	return e.Message
+}
+
+// counting counts what a sign-in does: streams read, hashes made.
+type counting struct{ reads, hashes int }
+
+type countedLog struct {
+	commands.Log
+	*counting
+}
+
+func (c countedLog) Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
+	c.reads++
+	return c.Log.Read(ctx, stream, from)
+}
+
+type countedVault struct {
+	commands.Vault
+	*counting
+}
+
+func (c countedVault) Hash(ctx context.Context, subject domain.Subject, purpose string, value []byte) ([]byte, error) {
+	c.hashes++
+	return c.Vault.Hash(ctx, subject, purpose, value)
+}
+
+// An unknown user, one without a password and a wrong password are the same work: streams read, hashes made. (That argon2id
+// is computed for each is the contract of signIns.matches.)
+func TestARefusalIsTheSameWorkForAll(t *testing.T) {
+	r := start(t)
+	if _, _, _, err := r.Service.DefineSoftphone(t.Context(), commands.DefineSoftphone{ID: "bare", TenantID: "acme", CloudID: "acme", LineID: "l1", Username: "bare"}); err != nil {
+		t.Fatal(err)
+	}
+	c := &counting{}
+	r.Service.Log, r.Service.Vault = countedLog{r.Service.Log, c}, countedVault{r.Service.Vault, c}
+	r.post("account", "cloud_password", "warm up") // keys are looked for once
+	for _, pairs := range [][]string{{"cloud_password", "wrong"}, {"cloud_password", "wr ng"}} {
+		seen := map[[2]int]bool{}
+		for i, user := range []string{"ana@acme.example", "nobody", "bare"} {
+			c.reads, c.hashes = 0, 0
+			r.client.IP = "198.51.100." + strconv.Itoa(i)
+			if w := r.post("account", append([]string{"cloud_username", user}, pairs...)...); w.Code != http.StatusForbidden {
+				t.Errorf("%s: %d", user, w.Code)
+			}
+			seen[[2]int{c.reads, c.hashes}] = true
+		}
+		if len(seen) != 1 {
+			t.Errorf("%q: streams read and hashes made: %v", pairs, seen)
+		}
+	}
+}
+
+// A form's "+" that an app did not escape is tried as it stands, in user name and password, as one attempt.
+func TestAPlusThatWasNotEscaped(t *testing.T) {
+	r := start(t)
+	if _, _, _, err := r.Service.DefineSoftphone(t.Context(), commands.DefineSoftphone{ID: "plus", TenantID: "acme", CloudID: "acme", LineID: "l1", Username: "+49301"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Service.SetSoftphonePassword(t.Context(), commands.SetSoftphonePassword{ID: "plus", Password: "a+b+c+d+e"}); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.send(http.MethodPost, "/softphone/v1/account", form, "cloud_id=ACME&cloud_username=+49301&cloud_password=a+b+c+d+e"), 200, "<account>")
+	r.want(r.send(http.MethodPost, "/softphone/v1/account", form, "cloud_id=ACME&cloud_username=%2B49301&cloud_password=a%2Bb%2Bc%2Bd%2Be"), 200, "<account>")
+	for i := range 5 {
+		r.client.IP = "198.51.100." + strconv.Itoa(i)
+		r.want(r.send(http.MethodPost, "/softphone/v1/account", form, "cloud_id=ACME&cloud_username=+49301&cloud_password=w+ng"), 403, "not right")
+	}
+	r.want(r.send(http.MethodPost, "/softphone/v1/account", form, "cloud_id=ACME&cloud_username=%2B49301&cloud_password=wrong"), 429, "Too many")
+}
+
+// Behind one address are many apps: who has a token goes on while the source has to wait; a token that is none does not.
+func TestATokenIsNotHeldUp(t *testing.T) {
+	r := start(t)
+	token := r.signIn()
+	for i := range 10 {
+		r.post("account", "cloud_username", "u"+strconv.Itoa(i), "cloud_password", "wrong")
+	}
+	r.want(r.post("account", "cloud_username", "u", "cloud_password", "x"), 429, "Too many")
+	r.want(r.post("account", "cloud_password", token), 200, "<account>")
+	r.want(r.post("account", "cloud_password", token[:len(token)-1]+"#"), 429, "Too many")
+}
+
+// An app, or something before it, may bring several tags, or weak ones.
+func TestTagsOfAnAnswer(t *testing.T) {
+	r := start(t)
+	token := r.signIn()
+	ask := func(tags string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		q := httptest.NewRequest(http.MethodGet, "/softphone/v1/global/"+token+"?cloud_id=ACME&install=i1", nil)
+		q.Header.Set("If-None-Match", tags)
+		r.handler.ServeHTTP(w, q)
+		return w
+	}
+	tag := ask("").Header().Get("ETag")
+	for tags, want := range map[string]int{tag: 304, "W/" + tag: 304, `"other", ` + tag: 304, `"other"`: 200} {
+		if w := ask(tags); w.Code != want {
+			t.Errorf("%s: %d", tags, w.Code)
+		}
+	}
+	if tag := r.post("global").Header().Get("ETag"); tag != "" {
+		t.Error("the first call has a tag")
+	}
+	if tag := r.post("account", "cloud_password", token).Header().Get("ETag"); tag != "" {
+		t.Error("an account has a tag")
+	}
+}
+
+// What cannot be read is logged by what is wrong with it, without what was in it; JSON put together without escaping as such.
+func TestWhatCannotBeReadIsLogged(t *testing.T) {
+	r := start(t)
+	var log strings.Builder
+	logger := zerolog.New(&log)
+	r.handler = func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { next.ServeHTTP(w, q.WithContext(logger.WithContext(q.Context()))) })
+	}(r.handler)
+	r.want(r.send(http.MethodPost, "/softphone/v1/account", "application/json", `{"cloud_id":"ACME","cloud_password":"sec"ret"}`), 400, "cloud_password")
+	r.post("account", "cloud_id", "")
+	if s := log.String(); !strings.Contains(s, `"escaping":true`) || !strings.Contains(s, `"escaping":false`) || strings.Contains(s, "sec") || strings.Contains(s, "1%") {
+		t.Error(s)
 	}
 }
