@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/singleflight"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -38,6 +39,7 @@ type TokenOptions struct {
 // here when they are first seen. Only this interface asks it: phones never wait for it. Run keeps the own token fresh.
 type Tokens struct {
 	TokenOptions
+	flight  singleflight.Group
 	mu      sync.Mutex
 	own     token
 	asking  chan struct{} // closed when the own token being asked for has come or not
@@ -93,11 +95,22 @@ func (t *Tokens) Authorize(ctx context.Context, text, tenant, permission string)
 	if g, ok := t.remembered(key); ok {
 		return g, nil
 	}
-	g, err := t.authorize(ctx, text, tenant, permission)
-	if err == nil {
-		t.remember(key, g)
+	// Who asks the same while it is being asked shares the answer; a caller that leaves takes it from nobody.
+	answer := t.flight.DoChan(key, func() (any, error) {
+		g, err := t.authorize(context.WithoutCancel(ctx), text, tenant, permission)
+		if err == nil {
+			t.remember(key, g)
+		}
+		return g, err
+	})
+	select {
+	case a := <-answer:
+		g, _ := a.Val.(Grant)
+		g.Below = slices.Clone(g.Below)
+		return g, a.Err
+	case <-ctx.Done():
+		return Grant{}, errors.Join(ErrUnavailable, ctx.Err())
 	}
-	return g, err
 }
 
 // withKey lets Ledgerline's own API keys in beside the platform's tokens, also while the token service is away: for
