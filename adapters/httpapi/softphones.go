@@ -100,6 +100,7 @@ type SoftphoneBody struct {
 func (a *api) softphones() {
 	a.clouds()
 	a.softphoneXMLs()
+	a.portal()
 	lists(a, op{"GET", "/softphones", "list-softphones", "List Cloud Softphones", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		Present
 		TextFilter

@@ -489,7 +489,7 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 		return append(a.softphoneVerbs(),
 			a.action("set-password ID", "Set the password its user signs in with", http.MethodPut, 1, []field{{"password", "file", "file with the password, - for standard input"}}, below("/password")),
 			post("issue-code", "Issue a code that lets its user sign in once", "/code"),
-			a.softphoneQRCmd(),
+			a.softphoneQRCmd(), a.definitionsCmd(),
 			post("sign-out", "Sign its apps out, or one of them", "/sign-out", field{"app", "text", "id of the app"}))
 	case "device":
 		configure := &cobra.Command{Use: "configure ID", Short: "Set its own settings and layers; what the flags do not name stays", Args: cobra.ExactArgs(1)}

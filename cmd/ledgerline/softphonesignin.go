@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
@@ -109,4 +111,96 @@ func (a *app) softphoneQRCmd() *cobra.Command {
 func (a *app) onTerminal() bool {
 	f, ok := a.out.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// definitionsCmd prints what belongs into the vendor's portal, or checks what stands there.
+func (a *app) definitionsCmd() *cobra.Command {
+	var tenant, cloudID, file string
+	cmd := &cobra.Command{Use: "definitions", Short: "Print the web service definitions for the vendor's portal, or check those that stand there", Args: cobra.NoArgs,
+		Long: "Prints a name and a value a line, to be pasted into the fields of that name on the portal, for each cloud ID of the\n" +
+			"tenant. With --check FILE (- for standard input) it reads such lines, or XML elements, as they stand on the portal, and\nsays of each field what is wrong; the exit status is 1 if something would not work."}
+	f := cmd.Flags()
+	f.StringVar(&tenant, "tenant", "", "tenant")
+	f.StringVar(&cloudID, "cloud-id", "", "the only cloud ID, if it has several")
+	f.StringVar(&file, "check", "", "file with the definitions to check")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q := url.Values{}
+		if tenant != "" {
+			q.Set("tenant", tenant)
+		}
+		rows, err := a.list(cmd.Context(), "/cloudids", q, 0)
+		if err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(rows, func(r map[string]any) bool { return cloudID != "" && !strings.EqualFold(cell(r["id"]), cloudID) })
+		switch {
+		case len(rows) == 0:
+			return exitError{exitNotFound, errors.New("there is no such cloud ID")}
+		case tenant == "" && cloudID == "":
+			return usageError("give --tenant or --cloud-id")
+		case file != "" && len(rows) > 1:
+			return usageError("the tenant has %d cloud IDs: say whose definitions with --cloud-id", len(rows))
+		}
+		var text []byte
+		if file != "" {
+			if text, err = a.readFile(file); err != nil {
+				return err
+			}
+		}
+		for i, row := range rows {
+			if err := a.definitions(cmd, row, text, file != "", i > 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) definitions(cmd *cobra.Command, row map[string]any, text []byte, check, further bool) error {
+	var got struct {
+		CloudID     string                    `json:"cloud_id"`
+		PublicURL   string                    `json:"public_url"`
+		Definitions []domain.PortalValue      `json:"definitions"`
+		Findings    []domain.SoftphoneFinding `json:"warnings"`
+	}
+	if err := a.ask(cmd.Context(), http.MethodGet, "/cloudids/"+url.PathEscape(cell(row["id"]))+"/definitions", nil, &got); err != nil {
+		return err
+	}
+	if check {
+		got.Definitions = domain.ParseDefinitions(string(text))
+		got.Findings = domain.CheckDefinitions(got.Definitions, got.PublicURL, got.CloudID)
+	}
+	wrong := 0
+	for _, f := range got.Findings {
+		severity := "warning"
+		if f.Error {
+			severity, wrong = "error", wrong+1
+		}
+		line := fmt.Sprintf("%s  %s %s (%s)", severity, f.At, f.Text, f.Code)
+		if f.Hint != "" {
+			line += "; did you mean " + f.Hint
+		}
+		fmt.Fprintln(a.errOut, line)
+	}
+	switch {
+	case a.output != "table":
+		if err := a.printValue(got); err != nil {
+			return err
+		}
+	case !check:
+		if further {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprintf(a.out, "# %s\n", got.CloudID)
+		for _, d := range got.Definitions {
+			fmt.Fprintf(a.out, "%-36s %s\n", d.Name, d.Value)
+		}
+	case len(got.Findings) == 0:
+		fmt.Fprintln(a.out, "nothing to complain about")
+	}
+	if check && wrong > 0 {
+		return exitError{exitFailed, fmt.Errorf("%d fields would not work", wrong)}
+	}
+	return nil
 }
