@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ledgerline/domain"
 )
@@ -42,6 +43,11 @@ type SoftphoneAnswer struct {
 	Remove      []domain.SoftphoneEntry
 	// Replace: there are quick dials, or have been, so that the list as a whole replaces the one the app has.
 	Replace bool
+	// Inputs are what the answer to an app that is signed in follows from: it may be given again for as long as
+	// SoftphoneCurrent says so. Empty for a sign-in.
+	Inputs []domain.Input `json:"-"`
+	// Until is when it ends to hold by itself; zero for never.
+	Until time.Time `json:"-"`
 }
 
 // SoftphoneError is why an app whose cloud ID is known is not answered for our own trouble: FailOpen tells that the
@@ -120,6 +126,7 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 	if in.Global {
 		answer.Document.Nodes, answer.Document.BLF, answer.Document.Rewriting = nil, nil, nil
 		held := p.Held(entry.installID, entry.install, served.At)
+		answer.Until = p.HeldUntil(entry.installID, entry.install, served.At)
 		if entry.installID+entry.install == "" { // any app: it may have whatever was ever told
 			held = slices.Concat(held, b.cloud.Ever, b.category.SoftphoneEver, p.Ever)
 		}
@@ -127,9 +134,11 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 		answer.Replace = len(answer.Document.QuickDials) > 0 || slices.ContainsFunc(held, func(e domain.SoftphoneEntry) bool { return e.Kind == domain.QuickDialKind })
 		served.Entries, served.Removed = answer.Document.EntriesOf(), answer.Remove
 		if served.Digest, err = s.toldDigest(ctx, p, answer); err != nil || p.Holding(served.InstallID, served.InstallHash).Digests[served.Service] == served.Digest {
+			answer.Inputs = entry.inputs(served.Inputs, Outcome{})
 			return answer, err
 		}
-		_, err := decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
+		told, err := decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
+		answer.Inputs = entry.inputs(served.Inputs, told)
 		return answer, err
 	}
 	answer.Document.QuickDials, answer.Document.DialActions, answer.Document.QuickDialReplacePriority = nil, nil, nil
@@ -143,13 +152,29 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 		return SoftphoneAnswer{}, err
 	}
 	token := in.Password
+	var told Outcome
 	if entry.via != "" {
 		token, err = s.recordSignIn(ctx, in, entry, served)
 	} else if p.Holding(served.InstallID, served.InstallHash).Digests[served.Service] != served.Digest {
-		_, err = decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
+		told, err = decide(ctx, s, p.SoftphoneID.Stream(), func(now domain.Softphone) ([]domain.Event, error) { return now.Serve(served) })
 	}
-	answer.Document.Nodes["cloud_password"] = token
+	answer.Document.Nodes["cloud_password"], answer.Inputs = token, entry.inputs(served.Inputs, told)
 	return answer, err
+}
+
+// inputs are what an answer follows from that also holds for a revision told made of the softphone, if it did nothing but
+// record this very answer.
+func (e signIn) inputs(served []domain.Input, told Outcome) []domain.Input {
+	if e.via != "" {
+		return nil
+	}
+	out := slices.Concat(served, e.others)
+	for i := range out {
+		if out[i].Stream == told.Stream && len(told.Events) == 1 && told.Revision == e.revision+1 {
+			out[i].Revision = told.Revision
+		}
+	}
+	return out
 }
 
 // toldDigest is the keyed hash of what an app is told, under the user's key.
@@ -185,11 +210,15 @@ func (s *Service) softphoneOfToken(ctx context.Context, in SoftphoneCall) (signI
 	if err != nil {
 		return signIn{}, err
 	}
-	u, _, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
+	u, uh, err := load[domain.User](ctx, s.Log, p.UserID.Stream())
 	if err == nil && u.Removed {
 		err = domain.ErrSoftphoneSignedOut
 	}
-	return signIn{softphone: p, revision: h.revision, install: install.InstallHash, installID: install.InstallID}, err
+	if err != nil {
+		return signIn{}, err
+	}
+	_, th, err := load[domain.Tenant](ctx, s.Log, p.TenantID.Stream())
+	return signIn{others: []domain.Input{{Stream: p.UserID.Stream(), Revision: uh.revision}, {Stream: p.TenantID.Stream(), Revision: th.revision}}, softphone: p, revision: h.revision, install: install.InstallHash, installID: install.InstallID}, err
 }
 
 // badToken counts a token that is none, unless its source has to wait.
@@ -223,8 +252,9 @@ type signIn struct {
 	softphone domain.Softphone
 	revision  domain.Revision
 	via       string
-	install   string // keyed hash of what the app calls itself; empty when it did not tell
-	installID string // of a token
+	install   string         // keyed hash of what the app calls itself; empty when it did not tell
+	installID string         // of a token
+	others    []domain.Input // user and tenant, without whom the token is worth nothing
 }
 
 // signInOf checks what the user typed. An unknown user costs what a wrong password costs.

@@ -85,12 +85,13 @@ type Service struct {
 	jobs      jobs
 	// planning: this is the service of a dry run.
 	planning bool
-	epochs    epochs
-	resyncs   resyncs
-	borders   borders
-	signIns   signIns
+	epochs   epochs
+	resyncs  resyncs
+	borders  borders
+	signIns  signIns
 
 	operations Operations
+	heads      heads
 }
 
 // Guard is the budget on wrong codes; see guard.go.
@@ -396,6 +397,9 @@ func (s *Service) append(ctx context.Context, stream domain.StreamID, h history,
 		out.Events[i] = domain.Recorded{Stream: stream, Revision: h.revision + domain.Revision(i) + 1, Position: position,
 			ID: f.ID, Type: f.Type, Data: f.Data, Metadata: f.Metadata}
 	}
+	s.heads.note(stream, out.Revision, func(stream domain.StreamID, r domain.Revision) bool {
+		return s.Shelf != nil && s.Shelf.Stale([]domain.Input{{Stream: stream, Revision: r - 1}})
+	})
 	if note, ok := ctx.Value(noteKey{}).(func([]domain.Recorded)); ok {
 		note(out.Events)
 	}

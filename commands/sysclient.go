@@ -67,7 +67,9 @@ func (s *Service) SysclientAdminPassword(ctx context.Context, id domain.DeviceID
 }
 
 // DenySysclient notes that somebody claimed to be the device and could not prove it: one event an hour (D27).
-func (s *Service) DenySysclient(device domain.DeviceID) { s.budgets().denials.add(device.Stream(), s.now()) }
+func (s *Service) DenySysclient(device domain.DeviceID) {
+	s.budgets().denials.add(device.Stream(), s.now())
+}
 
 // SysclientStands tells whether a device that is connected as of tenant still belongs there, with the password it has.
 // password is compared in constant time.

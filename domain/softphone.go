@@ -253,6 +253,19 @@ func (p Softphone) Held(installID, installHash string, now time.Time) []Softphon
 	return ever(nil, out)
 }
 
+// HeldUntil is when what Held answers changes by itself, because an app has been told for long enough to remove something;
+// zero for never.
+func (p Softphone) HeldUntil(installID, installHash string, now time.Time) (until time.Time) {
+	for _, name := range []string{app(installID, installHash), ""} {
+		for _, e := range p.holding(name).Entries {
+			if end := e.Gone.AddDate(0, 0, TombstoneDays); !e.Gone.IsZero() && !e.over(now) && (until.IsZero() || end.Before(until)) {
+				until = end
+			}
+		}
+	}
+	return until
+}
+
 func (e SoftphoneHeld) over(now time.Time) bool {
 	return !e.Gone.IsZero() && !now.Before(e.Gone.AddDate(0, 0, TombstoneDays))
 }

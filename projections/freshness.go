@@ -9,7 +9,7 @@ import (
 )
 
 // shared are the categories of streams whose events can change the files of several devices.
-var shared = map[string]bool{"tenant": true, "category": true, "layer": true, "user": true, "line": true, "jobs": true}
+var shared = map[string]bool{"tenant": true, "category": true, "layer": true, "user": true, "line": true, "jobs": true, "cloudid": true, "softphone": true}
 
 // Freshness knows the last revision of every shared input of configuration files, so that whether a file
 // is current costs a few map reads and no query. Streams are kept as 64-bit hashes: about 30 bytes each,
@@ -54,7 +54,7 @@ func (f *Freshness) note(facts []Fact) {
 func (f *Freshness) load(ctx context.Context, q Querier) error {
 	heads := make(map[uint64]domain.Revision)
 	for _, t := range []struct{ category, from string }{{"tenant", "key, revision FROM tenants"}, {"category", "key, revision FROM categories"},
-		{"layer", "key, revision FROM layers"}, {"user", "key, revision FROM users"}, {"line", "key, revision FROM lines"}, {"jobs", "tenant_id, max(revision) FROM jobs GROUP BY tenant_id"}} {
+		{"layer", "key, revision FROM layers"}, {"user", "key, revision FROM users"}, {"line", "key, revision FROM lines"}, {"cloudid", "key, revision FROM clouds"}, {"softphone", "key, revision FROM softphones"}, {"jobs", "tenant_id, max(revision) FROM jobs GROUP BY tenant_id"}} {
 		err := q.Query(ctx, "SELECT "+t.from, nil, func(r Row) error {
 			heads[maphash.String(f.seed, t.category+"-"+r.Text(0))] = domain.Revision(r.Int(1))
 			return nil

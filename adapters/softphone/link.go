@@ -13,7 +13,7 @@ import (
 // linkPage shows a button that opens the vendor's retail app, which then fetches its account from the same address with
 // fmt=xml. Only a link that is tapped opens it: a redirect does nothing (seen in the field). The page says nothing about
 // whether the code in the link is good, and has no effect on it.
-func (h handler) linkPage(w http.ResponseWriter, r *http.Request) {
+func (h *handler) linkPage(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("Content-Type", "text/html; charset=utf-8")

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"ledgerline/adapters/softphone/wire"
@@ -35,6 +36,8 @@ import (
 // Provisioner answers apps: *commands.Service.
 type Provisioner interface {
 	ServeSoftphone(ctx context.Context, in commands.SoftphoneCall) (commands.SoftphoneAnswer, error)
+	// SoftphoneCurrent tells whether an answer that followed from inputs still holds.
+	SoftphoneCurrent(inputs []domain.Input) bool
 }
 
 // Client is where a request comes from.
@@ -52,6 +55,8 @@ type Options struct {
 	Links string
 	// RefuseAfter is the least time a refused sign-in takes; 0 means 500 ms, negative none.
 	RefuseAfter time.Duration
+	Now         func() time.Time      // nil means time.Now
+	Metrics     prometheus.Registerer // may be nil
 }
 
 // Segment is the first path segment to hang the handler in at.
@@ -69,17 +74,24 @@ const (
 	maxValue = 512
 )
 
-type handler struct{ Options }
+type handler struct {
+	Options
+	answers answers
+	metrics metrics
+}
 
 // New makes the handler of everything below /softphone/.
 func New(o Options) http.Handler {
 	if o.RefuseAfter == 0 {
 		o.RefuseAfter = 500 * time.Millisecond
 	}
-	return handler{o}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &handler{Options: o, metrics: newMetrics(o.Metrics)}
 }
 
-func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	path, token := r.URL.Path, ""
 	for _, known := range []string{account, global} {
@@ -125,20 +137,45 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	call.Global, call.IP = path == global, client.IP
 	status := h.answer(w, r, call, initial, start)
+	h.metrics.answered(serviceOf(call), status)
 	zerolog.Ctx(r.Context()).Info().Str("route", path).Str("cloud_id", string(call.CloudID)).Bool("editable", call.Editable).Bool("initial", initial).Str("ip", client.IP).Int("status", status).
 		Dur("elapsed_ms", time.Since(start)).Msg("softphone asked")
 }
 
+func serviceOf(call commands.SoftphoneCall) string {
+	if call.Global {
+		return "global"
+	}
+	return "account"
+}
+
 // answer turns what comes of a call into what the app understands. It is the one place that does.
-func (h handler) answer(w http.ResponseWriter, r *http.Request, call commands.SoftphoneCall, initial bool, start time.Time) int {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, call commands.SoftphoneCall, initial bool, start time.Time) int {
+	key, keeps := keyOf(call)
+	if keeps {
+		if k, ok := h.answers.get(key, h.Now(), h.Provisioner.SoftphoneCurrent); ok {
+			h.metrics.answers.WithLabelValues(serviceOf(call), "cache").Inc()
+			return send(w, r, k.body, call.Global && !initial)
+		}
+	}
 	got, err := h.Provisioner.ServeSoftphone(r.Context(), call)
 	var guess *commands.GuessError
 	var trouble *commands.SoftphoneError
 	switch {
-	case err == nil && call.Global:
-		return send(w, r, wire.Global(got.Document, got.Remove, got.Replace), !initial)
 	case err == nil:
-		return send(w, r, wire.Account(got.Document), false)
+		body := wire.Account(got.Document)
+		if call.Global {
+			body = wire.Global(got.Document, got.Remove, got.Replace)
+		}
+		h.metrics.answers.WithLabelValues(serviceOf(call), "log").Inc()
+		if keeps && len(got.Inputs) > 0 {
+			until := h.Now().Add(answersAge)
+			if !got.Until.IsZero() && got.Until.Before(until) {
+				until = got.Until
+			}
+			h.answers.put(key, kept{body, got.Inputs, until})
+		}
+		return send(w, r, body, call.Global && !initial)
 	case errors.Is(err, domain.ErrCloudIDUnknown):
 		return fail(w, r, http.StatusNotFound, "There is no such cloud ID here.")
 	case errors.Is(err, domain.ErrSoftphoneRefused):

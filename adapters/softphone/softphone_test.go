@@ -37,7 +37,7 @@ const (
 func start(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{Kit: commandstest.NewService(t), t: t, client: softphone.Client{IP: "192.0.2.7", Private: true}}
-	r.handler = softphone.New(softphone.Options{Provisioner: r.Service, Client: func(context.Context) softphone.Client { return r.client }, RefuseAfter: -1})
+	r.handler = softphone.New(softphone.Options{Provisioner: r.Service, Client: func(context.Context) softphone.Client { return r.client }, RefuseAfter: -1, Now: r.Clock.Now})
 	ctx, s := t.Context(), r.Service
 	do := func(err error) {
 		t.Helper()
@@ -451,3 +451,5 @@ func TestGlobalProvisioning(t *testing.T) {
 		t.Errorf("after the removal: %d %s", w.Code, w.Body)
 	}
 }
+
+func (f failing) SoftphoneCurrent([]domain.Input) bool { return false }

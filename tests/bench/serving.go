@@ -115,13 +115,18 @@ func (f *fleet) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.http, err = f.listen(ctx, server)
+	return err
+}
+
+// listen lets server serve until the fleet is closed, and answers its address.
+func (f *fleet) listen(ctx context.Context, server *phonehttp.Server) (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return "", err
 	}
-	f.http = ln.Addr().String()
 	f.background(ctx, func(ctx context.Context) error { return server.Serve(ctx, ln) })
-	return nil
+	return ln.Addr().String(), nil
 }
 
 // background runs serve until the fleet is closed.
