@@ -17,9 +17,9 @@ type Cloud struct {
 	Head
 }
 
-var clouds = newNoun("cloudid", "clouds", 2, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT"},
+var clouds = newNoun("cloudid", "clouds", 3, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Cloud]) []any {
-		return []any{flag(d.State.Exists), flag(d.State.CloudID != ""), orNull(d.State.TenantID)}
+		return []any{flag(d.State.Exists), flag(d.State.CloudID != ""), orNull(d.State.TenantID), int64(d.Head.Revision)}
 	},
 	"CREATE INDEX clouds_tenant ON clouds (tenant_id, key)")
 
@@ -62,10 +62,10 @@ type Softphone struct {
 	Head
 }
 
-var softphones = newNoun("softphone", "softphones", 1, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT"},
+var softphones = newNoun("softphone", "softphones", 2, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT", "revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Softphone]) []any {
 		s := d.State
-		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.CloudID)}
+		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.CloudID), int64(d.Head.Revision)}
 	},
 	"CREATE INDEX softphones_tenant ON softphones (tenant_id, key)",
 	"CREATE INDEX softphones_user ON softphones (user_id) WHERE user_id IS NOT NULL")
