@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
@@ -96,7 +97,9 @@ func (f *fleet) signInApps(b *bench, base string, n int) ([]*simApp, error) {
 	}
 	portal := make(map[string]string)
 	for _, d := range domain.PortalDefinitions("http://"+base, "BENCH") {
-		portal[d.Name] = d.Value
+		if !strings.HasPrefix(d.Name, appsim.InitialGlobal) { // another check of argon2id for each app
+			portal[d.Name] = d.Value
+		}
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	apps := make([]*simApp, n)
@@ -143,7 +146,7 @@ func (f *fleet) signInApps(b *bench, base string, n int) ([]*simApp, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	b.add("  sign-ins, each two checks of argon2id", perSecond(n, time.Since(begun), "sign-ins"), "", "")
+	b.add("  sign-ins, each a check of argon2id", perSecond(n, time.Since(begun), "sign-ins"), "", "")
 	return apps, nil
 }
 
