@@ -26,6 +26,8 @@ type ServeFile struct {
 	IP         string
 	// Trusted: the peer is in a trusted network (D24). A proxy itself never is.
 	Trusted bool
+
+	request string // id of the request
 }
 
 // Served is a file on its way to a phone.
@@ -58,6 +60,7 @@ const redemptionWait = 3 * time.Second
 // ServeFile finds who asks and answers with that phone's file, made anew first if something it follows
 // from has changed. Errors: ErrNoFile for anything not to be had, ErrNotYet, ErrGuesses; others are our trouble.
 func (s *Service) ServeFile(ctx context.Context, in ServeFile) (Served, error) {
+	in.request = CallerFrom(ctx).RequestID
 	ctx = WithCaller(ctx, Caller{Actor: "phone:unknown", IP: in.IP, Listener: in.listener()})
 	who, known := s.Recognizer.Recognize(in.Asked)
 	if in.ClientMAC != "" {
@@ -553,7 +556,7 @@ func (s *Service) Delivered(v Served) {
 		v.vendor.DeliveredAt = s.now()
 	}
 	d := delivery{v.Device, domain.DeviceConfigDelivered{Path: v.File.Path, MAC: v.File.MAC, Via: v.in.Via,
-		Transport: v.in.Transport, DeliveredAt: s.now()}, v.vendor, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener()}}
+		Transport: v.in.Transport, DeliveredAt: s.now()}, v.vendor, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener(), RequestID: v.in.request}}
 	if v.closes || v.synced {
 		s.serving.forget(d) // since it was noted an operator may have reopened the MAC path, or asked the phone to fetch again
 	}

@@ -11,6 +11,7 @@ package commands
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -132,9 +133,17 @@ type Caller struct {
 
 type callerKey struct{}
 
-// WithCaller returns a context in which commands run on behalf of c.
+// WithCaller returns a context in which commands run on behalf of c, for the request ctx is of unless c names another.
 func WithCaller(ctx context.Context, c Caller) context.Context {
+	c.RequestID = cmp.Or(c.RequestID, CallerFrom(ctx).RequestID)
 	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// NewRequest returns a context of a request with an id of its own, which ends up in the metadata of what is recorded for
+// it, whoever turns out to ask.
+func NewRequest(ctx context.Context) (_ context.Context, id string) {
+	id = uuid.NewString()
+	return WithCaller(ctx, Caller{RequestID: id}), id
 }
 
 // CallerFrom is the caller of ctx; the zero Caller if none was set.

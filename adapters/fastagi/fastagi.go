@@ -118,6 +118,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	in := p.asked()
+	ctx, _ = commands.NewRequest(ctx)
 	ctx = commands.WithCaller(ctx, commands.Caller{Actor: "system:fastagi", IP: in.Address, Listener: "fastagi", TenantID: in.TenantID})
 	dialled, _, err := s.opt.Dialler.DialCode(ctx, in)
 	if err != nil {

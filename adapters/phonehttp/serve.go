@@ -21,6 +21,8 @@ import (
 // ServeHTTP dispatches by first path segment; see the package comment. Requests must come through Serve or ServeTLS.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := s.clientOf(r)
+	ctx, id := commands.NewRequest(r.Context())
+	r = r.WithContext(zerolog.Ctx(ctx).With().Str("request_id", id).Logger().WithContext(ctx))
 	segments, ok := parsePath(r.URL.EscapedPath())
 	if m := s.mounted(r); m != nil {
 		m.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))

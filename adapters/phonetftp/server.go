@@ -211,6 +211,8 @@ func (s *Server) accept(ctx context.Context, wg *sync.WaitGroup, packet []byte, 
 // handle answers one request and accounts for it.
 func (s *Server) handle(ctx context.Context, r request, malformed error, local netip.Addr, from netip.AddrPort, trusted bool) {
 	start := s.opt.Now()
+	ctx, id := commands.NewRequest(ctx)
+	ctx = zerolog.Ctx(ctx).With().Str("request_id", id).Logger().WithContext(ctx)
 	t := &transfer{request: r, ip: from.Addr().WithZone(""), trusted: trusted, outcome: "failed", via: "none", route: "none"}
 	defer func() { s.account(ctx, t, s.opt.Now().Sub(start)) }()
 	sock, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local.WithZone(from.Addr().Zone()), 0)), net.UDPAddrFromAddrPort(from))
