@@ -103,9 +103,9 @@ func TestThePhonePlaneIsOnRecord(t *testing.T) {
 // wants these events.
 func TestEveryMountIsLookedAt(t *testing.T) {
 	mounts := map[string]struct{ file, test, event string }{
-		"softphone.Segment": {"adapters/softphone/softphone_test.go", "", "softphone.signed_in"},
+		"softphone.Segment": {"adapters/softphone/softphone_test.go", "TestSigningIn", "softphone.signed_in"},
 		"sysclient.Match":   {"adapters/sysclient/sysclient_test.go", "TestNewAndKnownDevice", "device."},
-		"registry.Init":     {"commands/registry_test.go", "", "code."},
+		"registry.Init":     {"commands/registry_test.go", "TestResolvingBindsACodeToThePhone", "code."},
 		"registry.REST":     {"adapters/registry/registry_test.go", "TestTwoDevicesServersAndOneRegistry", "registry"},
 	}
 	found := routesOf(t, "../../cmd/ledgerline", regexp.MustCompile(`\{(?:Segment|Match): ([\w.]+), Handler`))
