@@ -24,14 +24,20 @@ func noting(ctx context.Context, note func([]domain.Recorded)) context.Context {
 // anyway; whoever comes second records nothing. For a caller that needs the end of the story in its answer:
 // a phone that just redeemed its code, a dry run.
 func (s *Service) Settle(ctx context.Context, events []domain.Recorded) error {
-	const most = 10_000 // more than any single command leads to; a loop in the table ends here
-	queue := slices.Clone(events)
-	for handled := 0; len(queue) > 0; handled++ {
-		if handled == most {
+	const deepest = 100 // longer than any chain of causes there is; a loop in the table ends here
+	type step struct {
+		domain.Recorded
+		depth int
+	}
+	var queue []step
+	for _, r := range events {
+		queue = append(queue, step{r, 0})
+	}
+	for len(queue) > 0 {
+		r, depth := queue[0].Recorded, queue[0].depth
+		if queue = queue[1:]; depth == deepest {
 			return errors.New("reactions do not come to an end")
 		}
-		r := queue[0]
-		queue = queue[1:]
 		for _, row := range Reactions {
 			if !slices.Contains(row.On, r.Type) {
 				continue
@@ -50,7 +56,9 @@ func (s *Service) Settle(ctx context.Context, events []domain.Recorded) error {
 			if err := row.Do(noted, s, r, e); err != nil {
 				return err
 			}
-			queue = append(queue, born...)
+			for _, b := range born {
+				queue = append(queue, step{b, depth + 1})
+			}
 		}
 	}
 	return nil
