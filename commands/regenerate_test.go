@@ -244,3 +244,9 @@ func TestADryRunEqualsTheRealRun(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A command that leads to more events than a small one does is no loop: a layer shared by 10,000 phones.
+func TestManyEventsAreNoLoop(t *testing.T) {
+	k := start(t)
+	k.ok(k.service.Settle(k.ctx, slices.Repeat([]domain.Recorded{{Stream: "checkpoint-log", Type: "checkpoint.signed"}}, 10_001)))
+}
