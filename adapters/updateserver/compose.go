@@ -84,8 +84,8 @@ func (h *handler) compose(p commands.UpdatePhone, v shown, now time.Time) (compo
 	if serial := now.UTC().Format("20060102"); p.Settings.Get(keyBackup) != false && v.scfg != serial {
 		s.Add("mod", "cmd", "UP0", "scfg", h.own(p)+"/backup?"+script.Identity, "ser", serial)
 	}
-	h.hours(&s, get(keyTimes), get(keyInitial))
-	h.firmware(&s, p, v, script.Build(get("firmware_release")), script.Build(get(keyBoot)), get(keyFirmwareURL))
+	var later script.Script
+	h.firmware(&later, p, v, script.Build(get("firmware_release")), script.Build(get(keyBoot)), get(keyFirmwareURL))
 
 	var once script.Script
 	once.Config("add", "UP1", "/url", h.own(p)+"/script?"+script.Identity)
@@ -112,10 +112,17 @@ func (h *handler) compose(p commands.UpdatePhone, v shown, now time.Time) (compo
 	sum := sha256.Sum256(content)
 	c := composed{serial: hex.EncodeToString(sum[:8])}
 	if c.commands = v.check != c.serial; c.commands {
-		s.Append(once.Lines())
-		s.Keep()
-		s.Add("mod", "cmd", "UP1", "check", "ser", c.serial)
-		s.Add("iresetn")
+		later.Append(once.Lines())
+		later.Keep()
+		later.Add("mod", "cmd", "UP1", "check", "ser", c.serial)
+		later.Add("iresetn")
+	}
+	if _, err := later.Bytes(); err != nil {
+		return composed{}, err
+	}
+	if later.Len() > 0 {
+		h.hours(&s, get(keyTimes), get(keyInitial))
+		s.Append(later.Lines())
 	}
 	if s.Len() == 0 {
 		s.Comment("nothing to do")

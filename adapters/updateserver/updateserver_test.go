@@ -212,6 +212,10 @@ func TestTheOrderOfAScript(t *testing.T) {
 	if diff := cmp.Diff(want, lines[:min(len(want), len(lines))]); diff != "" {
 		t.Error(diff)
 	}
+	// Hours alone restrict nothing.
+	quiet := open(t, domain.Settings{"X_innovaphone_times": "22"})
+	_, got = quiet.get("/update/script?" + identity + standard + "&CHECK=")
+	quiet.script("/update/script?"+identity+standard+"&CHECK="+got[strings.Index(got, "check ser ")+10:][:16], "# nothing to do")
 	// A phone that has the builds is not asked to fetch them.
 	_, got = b.get("/update/script?" + identity + "&PROT=134250&BOOT=134250&SCFG=20261102&CHECK=")
 	if strings.Contains(got, "prot") || strings.Contains(got, "UP0") {
