@@ -88,6 +88,8 @@ type Phone struct {
 	admin    string
 	configs  []wire.Config
 	commands []string // every line run, without update scripts' comments
+	link     string   // address and code that the connection is to be made with; see activate
+	touched  bool     // the address was set, and is not active yet
 	in       bool     // last known: a password came, or a challenge was answered and the connection stays
 	wake     chan struct{}
 	reset    chan struct{} // closed and made anew when the phone restarts
@@ -272,6 +274,13 @@ func (p *Phone) ProvisionPort(ctx context.Context, port, code string) (string, e
 		return r.Error, nil
 	case <-ctx.Done():
 		return "", ErrOff
+	}
+}
+
+// activate has the sysclient connect anew when its address was set, also to the same one, with another code. p.mu is held.
+func (p *Phone) activate() {
+	if p.touched {
+		p.touched, p.link = false, p.running.get("SYSCLIENT", "/sysadmin")+" "+p.vars[varCode]
 	}
 }
 

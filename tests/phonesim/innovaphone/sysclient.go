@@ -25,7 +25,7 @@ func (p *Phone) sysclient(ctx context.Context) {
 	wait := p.cfg.Retry
 	for ctx.Err() == nil {
 		p.mu.Lock()
-		reset := p.reset
+		reset, link := p.reset, p.link
 		p.mu.Unlock()
 		pause := min(p.cfg.Retry, 50*time.Millisecond) // until there is an address
 		if target := p.Option("SYSCLIENT", "/sysadmin"); target != "" {
@@ -33,7 +33,7 @@ func (p *Phone) sysclient(ctx context.Context) {
 			on, cancel := context.WithCancel(ctx)
 			go func() {
 				defer cancel()
-				p.until(on, reset, target)
+				p.until(on, reset, link, target)
 			}()
 			p.connection(on, target)
 			cancel()
@@ -56,7 +56,7 @@ func (p *Phone) sysclient(ctx context.Context) {
 }
 
 // until waits for what ends a connection: the power, a restart, another address of Devices.
-func (p *Phone) until(ctx context.Context, reset chan struct{}, target string) {
+func (p *Phone) until(ctx context.Context, reset chan struct{}, link, target string) {
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -66,7 +66,10 @@ func (p *Phone) until(ctx context.Context, reset chan struct{}, target string) {
 		case <-reset:
 			return
 		case <-look.C:
-			if p.Option("SYSCLIENT", "/sysadmin") != target {
+			p.mu.Lock()
+			again := p.link != link
+			p.mu.Unlock()
+			if again || p.Option("SYSCLIENT", "/sysadmin") != target {
 				return
 			}
 		}

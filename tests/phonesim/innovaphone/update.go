@@ -225,8 +225,10 @@ func (p *Phone) config(words []string) (string, bool) {
 	case words[0] == "write" && len(words) == 1:
 		p.flash = p.running.clone()
 	case words[0] == "activate" && len(words) == 1:
+		p.activate()
 	case words[0] == "change" && len(words) >= 2:
 		p.running[words[1]] = slices.Clone(words[2:])
+		p.touched = p.touched || words[1] == "SYSCLIENT"
 	case words[0] == "add" && len(words) >= 3:
 		p.running[words[1]] = append(without(p.running[words[1]], words[2]), words[2:]...)
 	case words[0] == "rem" && len(words) == 3:
