@@ -21,6 +21,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-playground/validator/v10"
@@ -93,6 +94,9 @@ type Service struct {
 
 	operations Operations
 	heads      heads
+
+	// tokenUse is held while a use of a token of automatic provisioning is recorded.
+	tokenUse sync.Mutex
 }
 
 // Guard is the budget on wrong codes; see guard.go.

@@ -235,7 +235,10 @@ func (s *Service) AdmitByToken(ctx context.Context, in AdmitByToken) (Admitted, 
 	if err := s.assignable(ctx, d, to); err != nil {
 		return Admitted{}, Outcome{}, err
 	}
+	// All phones of a site may come at once, and each use is an event of the one token: they take turns.
+	s.tokenUse.Lock()
 	_, err = decide(ctx, s, id.Stream(), func(t domain.Token) ([]domain.Event, error) { return t.Use(mac, d.ID, ip, s.now()) })
+	s.tokenUse.Unlock()
 	if refusedToken(err) {
 		return Admitted{}, Outcome{}, s.wrongToken(caller, mac, id, true)
 	}

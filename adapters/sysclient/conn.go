@@ -247,6 +247,8 @@ func (c *conn) identify(raw []byte) {
 		c.end(closeDenied, "too many Identify messages")
 		return
 	}
+	c.server.deciding <- struct{}{}
+	defer func() { <-c.server.deciding }()
 	challenge, password := c.challenge, c.password
 	challenged := challenge != "" && mac == c.mac
 	if c.mac != mac && c.inAs() != "" {

@@ -84,10 +84,15 @@ const (
 	closeBusy     websocket.StatusCode = 4429
 )
 
+// decisions is how many are made at a time.
+const decisions = 64
+
 // Server keeps the connections. It is commands.Sysclients. Safe for concurrent use.
 type Server struct {
 	opt     Options
 	metrics *metrics
+	// deciding bounds decisions at a time: when all devices of a site come back at once, they take turns.
+	deciding chan struct{}
 
 	mu      sync.Mutex
 	closing bool
@@ -123,7 +128,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Server{opt: opt, in: make(map[domain.DeviceID]*conn), out: make(map[*conn]struct{}), waiting: make(map[domain.MAC]map[*conn]bool), sources: make(map[netip.Prefix]int)}
+	s := &Server{opt: opt, deciding: make(chan struct{}, decisions), in: make(map[domain.DeviceID]*conn), out: make(map[*conn]struct{}), waiting: make(map[domain.MAC]map[*conn]bool), sources: make(map[netip.Prefix]int)}
 	s.metrics = newMetrics(s.counts)
 	if err := s.metrics.register(opt.Metrics); err != nil {
 		return nil, fmt.Errorf("register metrics of sysclients: %w", err)
