@@ -18,7 +18,8 @@ type JobWish struct {
 	Name string `json:"name" validate:"max=200,text"`
 	// Categories are whose devices it is for; none: all of the tenant.
 	Categories []domain.CategoryID `json:"categories" validate:"max=100,unique,dive,id"`
-	// Release, Catalogue (firmware.json) and BaseURL are of a software job.
+	// Release, Catalogue and BaseURL are of a software job. Catalogue is firmware.json, or a JSON string that holds it: so it
+	// is kept to the byte.
 	Release   string          `json:"release" validate:"max=64,text"`
 	Catalogue json.RawMessage `json:"catalogue" validate:"-"`
 	BaseURL   string          `json:"base_url" validate:"max=1000,text"`
@@ -68,6 +69,9 @@ func (s *Service) AmendJob(ctx context.Context, in AmendJob) (Outcome, error) {
 		before, ok := j.Job(in.ID)
 		if !ok {
 			return nil, domain.ErrJobUnknown
+		}
+		if before.Cancelled {
+			return nil, domain.ErrJobCancelled
 		}
 		spec, err := s.jobSpec(ctx, tenant, in.JobWish, before.JobSpec)
 		if err != nil {
@@ -192,6 +196,10 @@ func (s *Service) softwareJob(ctx context.Context, tenant domain.TenantID, in Jo
 		return job, &InvalidError{"base_url", "must be an http or https URL without blanks, query and fragment"}
 	}
 	catalogue := []byte(in.Catalogue)
+	var text string
+	if json.Unmarshal(catalogue, &text) == nil {
+		catalogue = []byte(text)
+	}
 	switch {
 	case len(catalogue) > 0:
 	case before.CatalogueSHA256 == "":

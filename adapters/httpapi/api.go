@@ -120,6 +120,7 @@ func New(o Options) (http.Handler, error) {
 		register(a)
 	}
 	a.rollouts()
+	a.jobs()
 	a.docs(mux)
 	return a.outermost(a.routed(mux)), nil
 }

@@ -149,6 +149,7 @@ func (a *api) history() {
 		{"lines", "line", func(id string) domain.StreamID { return domain.LineID(id).Stream() }},
 		{"softphones", "softphone", func(id string) domain.StreamID { return domain.SoftphoneID(id).Stream() }},
 		{"cloudids", "cloud-id", func(id string) domain.StreamID { return domain.CloudID(id).Stream() }},
+		{"jobs", "job", func(id string) domain.StreamID { return domain.JobID(id).Stream() }},
 		{"layers", "layer", func(id string) domain.StreamID { return domain.LayerID(id).Stream() }},
 		{"gateways", "gateway", func(id string) domain.StreamID { return domain.GatewayID(id).Stream() }},
 		{"tokens", "token", func(id string) domain.StreamID { return domain.TokenID(id).Stream() }},

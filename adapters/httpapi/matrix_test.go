@@ -39,6 +39,13 @@ func (o *office) tokenOf(p place) string {
 	return "0193a1b2c3d47e5f8091a2b3c4d5e6fb"
 }
 
+func (o *office) job(p place) string {
+	if id, ok := o.jobs[string(p)]; ok {
+		return string(id)
+	}
+	return "0193a1b2c3d47e5f8091a2b3c4d5e6fb"
+}
+
 func (o *office) keyOf(p place) string {
 	if id, ok := o.keyIDs[string(p)+"/helpdesk"]; ok {
 		return string(id)
@@ -99,6 +106,9 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /softphones/{id}/code":              {},
 		"POST /softphones/{id}/sign-out":          {},
 		"PUT /layers/{id}":                        {"name": "l2", "settings": map[string]any{"locale": "de_DE"}},
+		"POST /jobs":                              {"tenant_id": t, "type": "NTP", "categories": []string{t + ".desk"}, "parameters": map[string]any{"ntp1": "192.0.2.1"}},
+		"PUT /jobs/{id}":                          {"categories": []string{t + ".desk"}, "parameters": map[string]any{"turnServer": "turn2.example"}},
+		"POST /jobs/{id}/retry":                   {},
 		"POST /apikeys":                           {"name": "k", "role": "auditor", "tenants": []string{t}},
 		"POST /erase":                             {"subject": "user-" + t + ".anna", "reason": "asked to"},
 		"POST /parked/{reaction}/{event}/replay":  {},
@@ -138,7 +148,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 // fill puts names into a path template: whose by at, what by the noun the path begins with.
 func (o *office) fill(path string, at, of place) string {
 	t := at.tenant()
-	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "devices": at.mac(), "users": t + ".anna",
+	ids := map[string]string{"tenants": t, "categories": t + ".desk", "codes": o.code(at), "jobs": o.job(at), "devices": at.mac(), "users": t + ".anna",
 		"lines": t + ".line", "layers": t + ".layer", "gateways": t + "-gw", "sipusers": t + "-gw." + t + ".line", "softphones": t + ".app", "rollouts": t, "cloudids": t + ".cloud", "apikeys": o.keyOf(at), "tokens": o.tokenOf(at), "registry-servers": t + "-site", "plugins": "yealink",
 		"operations": "0193a1b2c3d47e5f8091a2b3c4d5e6f9"}
 	noun, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")

@@ -33,6 +33,7 @@ type office struct {
 	root    string // an administrator's token, of the whole instance
 	logged  *syncBuffer
 	codes   map[string]domain.CodeID
+	jobs    map[string]domain.JobID
 	tokens  map[string]string // by "<tenant>/<role>"
 	keyIDs  map[string]domain.APIKeyID
 	auto    map[string]domain.TokenID // tokens of automatic provisioning, by tenant
@@ -119,6 +120,12 @@ func (o *office) furnish(tenant string) {
 	code, _, err := s.IssueCode(ctx, commands.IssueCode{TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Purpose: "rollout"})
 	o.ok(err)
 	o.codes[tenant] = code.ID
+	if o.jobs == nil {
+		o.jobs = map[string]domain.JobID{}
+	}
+	o.jobs[tenant], _, err = s.CreateJob(ctx, commands.CreateJob{TenantID: id, Type: domain.JobMedia, JobWish: commands.JobWish{Name: "of " + tenant,
+		Parameters: domain.JobParameters{"turnServer": "turn.example", "turnPassword": "canary-sip-password-turn"}}})
+	o.ok(err)
 	do(s.RegisterServer(ctx, commands.RegisterServer{ID: domain.ServerID(tenant + "-site"), Name: "Site", PublicKey: publicKey}))
 	token, _, err := s.IssueToken(ctx, commands.IssueToken{CategoryID: domain.CategoryID(tenant + ".desk"), Token: "canary-auto-token-" + tenant})
 	o.ok(err)

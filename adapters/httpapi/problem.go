@@ -109,7 +109,7 @@ func fieldName(location string) string {
 var (
 	unknown = []error{domain.ErrTenantUnknown, domain.ErrCategoryUnknown, domain.ErrCodeUnknown, domain.ErrDeviceUnknown, domain.ErrUserUnknown,
 		domain.ErrLineUnknown, domain.ErrGatewayUnknown, domain.ErrNodeUnknown, domain.ErrSIPUserUnknown, domain.ErrLayerUnknown, domain.ErrAPIKeyUnknown, domain.ErrNoStream, domain.ErrLineNotOnDevice, domain.ErrPluginUnknown, domain.ErrUpgradeUnknown, domain.ErrBundleUnknown,
-		domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, domain.ErrTokenUnknown, domain.ErrServerUnknown, commands.ErrOperationUnknown, domain.ErrRolloutUnknown, domain.ErrRolloutRow, errNotFound}
+		domain.ErrJobUnknown, domain.ErrSoftphoneUnknown, domain.ErrInstallUnknown, domain.ErrCloudIDUnknown, domain.ErrTokenUnknown, domain.ErrServerUnknown, commands.ErrOperationUnknown, domain.ErrRolloutUnknown, domain.ErrRolloutRow, errNotFound}
 	// elsewhere are things of other tenants. To a key bound to tenants they are as unknown as what is not.
 	elsewhere = []error{domain.ErrGatewayOfOtherTenant, domain.ErrDeviceOfOtherTenant, domain.ErrLineOfOtherTenant, domain.ErrUserOfOtherTenant, domain.ErrCategoryOfOtherTenant, domain.ErrLayerOfOtherTenant, domain.ErrCloudIDForeign}
 	// exists are ids and addresses in use. A key bound to tenants is not told what uses them.
@@ -157,6 +157,9 @@ var (
 		{domain.ErrLayerCycle, "layer-cycle"},
 		{domain.ErrLayerParent, "layer-parent"},
 		{domain.ErrAPIKeyExists, "api-key-exists"},
+		{domain.ErrJobCancelled, "job-cancelled"},
+		{domain.ErrJobNotFailed, "job-not-failed"},
+		{domain.ErrTooManyJobs, "too-many-jobs"},
 		{domain.ErrSoftphoneExists, "softphone-exists"},
 		{domain.ErrSoftphoneRemoved, "softphone-removed"},
 		{domain.ErrSoftphoneNameTaken, "softphone-name-taken"},

@@ -78,6 +78,13 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 			append_(o, domain.RolloutID("acme").Row(1), domain.RolloutRowQuarantined{CodeID: row.Items[0].CodeID, DeviceID: domain.DeviceID(phones["acme"])})
 			return "acme"
 		},
+		"POST /jobs/{id}/retry": func(o *office) place {
+			ref := domain.JobRef{JobID: o.jobs["acme"]}
+			append_(o, domain.DeviceID(phones["acme"]).Stream(), domain.DeviceJobsSelected{JobContact: domain.JobContact{Via: domain.ViaNative}, Jobs: []domain.SelectedJob{{JobRef: ref, Type: domain.JobMedia}}})
+			append_(o, domain.DeviceID(phones["acme"]).Stream(), domain.DeviceJobFailed{JobRef: ref, Attempt: 3, Reason: "it did not answer"})
+			o.ok(o.React(t.Context()))
+			return "acme"
+		},
 		"POST /tenants/{id}/resume-resyncs": func(o *office) place {
 			append_(o, domain.TenantID("acme").Stream(), domain.TenantResyncsStopped{})
 			return "acme"
@@ -117,7 +124,12 @@ var unplanned = map[string]string{
 	"POST /gateways/{id}/self-test":              asksGateway,
 	"POST /gateways/{id}/token/request":          asksGateway,
 	"POST /gateways/{id}/token/verifier":         asksGateway,
+	"POST /jobs":                                 whenItRegisters,
+	"PUT /jobs/{id}":                             whenItRegisters,
+	"DELETE /jobs/{id}":                          whenItRegisters,
 }
+
+const whenItRegisters = "the plan shows what devices will get, each when it registers"
 
 const asksGateway = "what a gateway answers cannot be planned"
 

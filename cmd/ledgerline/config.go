@@ -39,6 +39,7 @@ type Config struct {
 	TrustedProxies   []string      `key:"trusted-proxies" usage:"networks of proxies whose forwarded address is believed; never trusted themselves"`
 	MasterKeyFile    string        `key:"master-key-file" usage:"file with the vault's master key; default master.key in the data directory"`
 	BaseSettings     string        `key:"base-settings" usage:"JSON file of settings below every layer"`
+	JobCommands      string        `key:"job-commands" usage:"YAML file with the options that set jobs' parameters on innovaphone devices, over those built in"`
 	Plugins          string        `key:"plugins" usage:"directory of further plugin packages"`
 	PluginIndex      string        `key:"plugin-index" usage:"index of plugin packages: a URL, a directory or a file; or the plugins.db of wazo-provd"`
 	PluginKeys       string        `key:"plugin-keys" usage:"file of keys whose signatures let packages in, one a line"`

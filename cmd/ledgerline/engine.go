@@ -359,6 +359,10 @@ func (e *engine) makeService() error {
 		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
 	}
 	e.service.ZoneOf = tz.Named
+	var err error
+	if e.service.JobCommands, err = jobCommands(e.cfg.JobCommands); err != nil {
+		return err
+	}
 	e.service.Guard().Global = e.cfg.GuessBudget
 	if err := e.joinRegistry(); err != nil {
 		return err

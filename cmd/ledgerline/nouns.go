@@ -16,9 +16,14 @@ import (
 
 // field is one member of a request body, given by a flag of the same name with dashes.
 type field struct {
-	name string // JSON name
-	kind string // text, list, int, bool, file (text from a file, "-" for standard input), json (a file with JSON), settings
+	name string // JSON name, dotted for a member of a member
+	kind string // text, list, int, bool, file (text from a file, "-" for standard input, without the line end behind it), content (the same, as it is), json (a file with JSON), settings
 	help string
+}
+
+// flag is the name of its flag: of a member of a member, the last part.
+func (f field) flag() string {
+	return strings.ReplaceAll(f.name[strings.LastIndexByte(f.name, '.')+1:], "_", "-")
 }
 
 // noun is one kind of resource and the verbs every noun has. Further verbs are added behind.
@@ -72,6 +77,10 @@ var nouns = []noun{
 		create: append([]field{{"id", "text", "id to use instead of a new one"}, {"tenant_id", "text", "tenant"}, {"cloud_id", "text", "cloud ID"}, {"user_id", "text", "user; the line's when absent"},
 			{"username", "text", "what is typed into the app"}}, softphoneFields...), createVerb: "define",
 		amend: softphoneFields, deleteVerb: "remove", history: true},
+	{name: "job", path: "/jobs", short: "Jobs of software and configuration", columns: []string{"id", "tenant_id", "type", "name", "categories", "state", "sequence"},
+		filters: []string{"tenant", "type", "text"},
+		create:  append([]field{{"tenant_id", "text", "tenant"}, {"type", "text", "software, NTP, MEDIA, PHONE, FXS_PHONE, TLS_PROFILE, ALARM_SERVER or EXPERT"}}, jobFields...),
+		amend:   jobFields, deleteVerb: "cancel", history: true},
 	{name: "apikey", path: "/apikeys", short: "API keys", columns: []string{"id", "name", "role", "tenants", "expires_at", "state"}, filters: []string{"text"},
 		create: []field{{"name", "text", "what the key is for"}, {"role", "text", "admin, operator, auditor, helpdesk or user"},
 			{"tenants", "list", "tenants it is bound to; none means all"}, {"user_id", "text", "user whose phones a key of role user sees"},
@@ -89,6 +98,9 @@ var (
 		{"policy", "json", "JSON file with the policy for all documents below it"}}
 	softphoneFields = []field{{"line_id", "text", "line whose account the app gets"}, {"category_id", "text", "category whose softphone document it gets as well"}, {"document", "settings", "JSON file with nodes, quick_dials and dial_actions of this user"}}
 	layerFields     = []field{{"name", "text", "name shown"}, {"parents", "list", "layers merged first"}, {"settings", "settings", "JSON file with settings"}}
+	jobFields       = []field{{"name", "text", "name shown"}, {"categories", "list", "whose devices it is for; none: all of the tenant"}, {"release", "text", "of software: a version of the catalogue"},
+		{"catalogue", "content", "of software: file with the catalogue, firmware.json"}, {"base_url", "text", "of software for innovaphone devices: where builds lie"},
+		{"parameters", "settings", "JSON file with the type's parameters"}, {"parameters.script", "content", "of EXPERT: file with the script, - for standard input"}}
 )
 
 // nounCmds makes the commands of all nouns.
@@ -259,7 +271,7 @@ func (a *app) action(use, short, method string, nargs int, fields []field, path 
 
 func declare(fs *pflag.FlagSet, fields []field) {
 	for _, f := range fields {
-		name := strings.ReplaceAll(f.name, "_", "-")
+		name := f.flag()
 		switch f.kind {
 		case "list":
 			fs.StringSlice(name, nil, f.help)
@@ -267,7 +279,7 @@ func declare(fs *pflag.FlagSet, fields []field) {
 			fs.Int(name, 0, f.help)
 		case "bool":
 			fs.Bool(name, false, f.help)
-		case "file":
+		case "file", "content":
 			fs.String(name+"-file", "", f.help)
 		case "settings":
 			fs.String(name, "", f.help)
@@ -282,7 +294,7 @@ func declare(fs *pflag.FlagSet, fields []field) {
 // fill puts the flags that were given into body.
 func (a *app) fill(body map[string]any, fs *pflag.FlagSet, fields []field) error {
 	for _, f := range fields {
-		name := strings.ReplaceAll(f.name, "_", "-")
+		name := f.flag()
 		switch f.kind {
 		case "list":
 			if fs.Changed(name) {
@@ -298,13 +310,17 @@ func (a *app) fill(body map[string]any, fs *pflag.FlagSet, fields []field) error
 				v, _ := fs.GetInt(name)
 				body[f.name] = v
 			}
-		case "file":
+		case "file", "content":
 			if path, _ := fs.GetString(name + "-file"); path != "" {
 				b, err := a.readFile(path)
 				if err != nil {
 					return err
 				}
-				body[f.name] = strings.TrimRight(string(b), "\r\n")
+				text := string(b)
+				if f.kind == "file" {
+					text = strings.TrimRight(text, "\r\n")
+				}
+				place(body, strings.Split(f.name, "."), text)
 			}
 		case "json":
 			if path, _ := fs.GetString(name); path != "" {
@@ -483,6 +499,8 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 			a.action("show-extension ID", "Show its number to dial on a new phone", http.MethodGet, 1, nil, below("/provisioning-extension")),
 			a.action("drop-extension ID", "Take its number to dial away", http.MethodDelete, 1, nil, below("/provisioning-extension")),
 			post("rotate", "Give it a new SIP password", "/rotate", field{"password", "file", "file with the password, - for standard input"}))
+	case "job":
+		return a.jobVerbs(n)
 	case "gateway":
 		return a.gatewayVerbs()
 	case "softphone":
