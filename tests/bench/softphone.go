@@ -55,7 +55,7 @@ func appsRefresh(b *bench) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	const hours = 4 // the first settles what was recorded of the sign-in
+	const hours = 5 // the first two settle what was recorded of the sign-in and of the first refresh
 	var calls, kept int
 	var took, cpu time.Duration
 	for hour := range hours {
@@ -67,18 +67,18 @@ func appsRefresh(b *bench) error {
 		if err := refreshAll(b.ctx, apps); err != nil {
 			return err
 		}
-		if hour > 0 {
+		if hour > 1 {
 			took, cpu = took+time.Since(begun), cpu+cpuTime()-before
 			kept += sum(metrics, "cache") - keptBefore
 			calls += sum(metrics, "cache") - keptBefore + sum(metrics, "log") - madeBefore
-		} else {
+		} else if hour == 0 {
 			b.add(fmt.Sprintf("first refresh of %s apps after their sign-in", thousands(n)), perSecond(2*n, time.Since(begun), "requests"), "", "")
 		}
 	}
 	b.add(fmt.Sprintf("%s apps refresh every hour: account and quick dials", thousands(n)), perSecond(calls, took, "requests"), "", "")
 	b.add("  of these from the cache, one look-up each", fmt.Sprintf("%s of %s", thousands(kept), thousands(calls)), "", "all")
 	b.add("  processor time of server and apps per request", micros(cpu/time.Duration(max(calls, 1))), "", "")
-	b.add("  an hour of all of them keeps one processor busy for", fmt.Sprintf("%.1f s", cpu.Seconds()/(hours-1)), "", "")
+	b.add("  an hour of all of them keeps one processor busy for", fmt.Sprintf("%.1f s", cpu.Seconds()/(hours-2)), "", "")
 	return nil
 }
 
