@@ -171,7 +171,7 @@ func (s *Service) retireEpoch(ctx context.Context, head domain.Position, epoch d
 	if err != nil || h.revision == domain.NoStream || keyed.Destroyed[epoch] {
 		return err
 	}
-	live, err := s.Candidates.LiveCodes(ctx, head, epoch)
+	live, err := s.Candidates.LiveCodes(ctx, head, epoch, now)
 	if err != nil {
 		return err
 	}

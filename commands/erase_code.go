@@ -48,7 +48,7 @@ func (s *Service) EraseCode(ctx context.Context, in EraseCode) (CodeErasure, Out
 	if err != nil || keyed.Destroyed[c.Epoch] {
 		return CodeErasure{Destroyed: keyed.Destroyed[c.Epoch]}, out, err
 	}
-	alive, err := s.Candidates.LiveCodes(ctx, head, c.Epoch)
+	alive, err := s.Candidates.LiveCodes(ctx, head, c.Epoch, s.now())
 	if err != nil {
 		return CodeErasure{}, Outcome{}, err
 	}

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"strings"
@@ -37,15 +38,16 @@ func (s *Service) IssueSoftphoneCode(ctx context.Context, in IssueSoftphoneCode)
 	if err != nil {
 		return SoftphoneCode{}, Outcome{}, err
 	}
-	hash, err := s.lookup(ctx, softphoneCode, string(in.ID)+"/"+digits)
+	now := s.now()
+	issued, epoch := SoftphoneCode{Code: digits, ValidUntil: now.Add(domain.SoftphoneCodeTTL)}, domain.Epoch(now)
+	hash, err := s.softphoneCode(ctx, epoch, in.ID, digits)
 	if err != nil {
 		return SoftphoneCode{}, Outcome{}, err
 	}
-	issued := SoftphoneCode{Code: digits, ValidUntil: s.now().Add(domain.SoftphoneCodeTTL)}
 	var softphone domain.Softphone
 	out, err := decide(ctx, s, in.ID.Stream(), func(p domain.Softphone) ([]domain.Event, error) {
 		softphone = p
-		return p.IssueCode(hash, issued.ValidUntil)
+		return p.IssueCode(domain.SoftphoneCodeIssued{CodeHash: hash, ValidUntil: issued.ValidUntil, Epoch: epoch})
 	})
 	if err != nil {
 		return SoftphoneCode{}, out, err
@@ -65,6 +67,12 @@ func (s *Service) IssueSoftphoneCode(ctx context.Context, in IssueSoftphoneCode)
 			url.Values{"cloud_id": {typed.CloudID}, "cloud_username": {typed.Username}, "cloud_password": {digits}}.Encode()
 	}
 	return issued, out, nil
+}
+
+// softphoneCode is what is kept of the digits of a softphone's code of an epoch; without one the lookup key stands in for
+// it, as it did for codes of before and does where there is no code.
+func (s *Service) softphoneCode(ctx context.Context, epoch domain.Subject, id domain.SoftphoneID, digits string) (string, error) {
+	return s.hashed(ctx, cmp.Or(epoch, lookups), "softphone_code", string(id)+"/"+digits)
 }
 
 // SoftphoneLinkPath is where links for the vendor's retail apps lead.

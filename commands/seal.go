@@ -296,10 +296,15 @@ func (k *ownKeys) ensure(ctx context.Context, s *Service, subject domain.Subject
 
 // lookup is the keyed hash, in hex, under which a value of one kind is found again.
 func (s *Service) lookup(ctx context.Context, kind, value string) (string, error) {
-	if err := s.ownKeys.ensure(ctx, s, lookups); err != nil {
+	return s.hashed(ctx, lookups, kind, value)
+}
+
+// hashed is the keyed hash of value under one of the instance's own subjects.
+func (s *Service) hashed(ctx context.Context, subject domain.Subject, kind, value string) (string, error) {
+	if err := s.ownKeys.ensure(ctx, s, subject); err != nil {
 		return "", err
 	}
-	sum, err := s.Vault.Hash(ctx, lookups, kind, []byte(value))
+	sum, err := s.Vault.Hash(ctx, subject, kind, []byte(value))
 	if err != nil {
 		return "", fmt.Errorf("hash for %s: %w", kind, err)
 	}

@@ -68,7 +68,6 @@ var ErrNoAccount = errors.New("softphone has no usable account")
 const (
 	tokenPrefix    = "llsp_"
 	tokenLength    = 43 // of what is secret of it: 256 bits in base64
-	softphoneCode  = "softphone_code"
 	softphoneToken = "softphone_token"
 )
 
@@ -356,7 +355,10 @@ func (s *Service) shown(ctx context.Context, p domain.Softphone, in SoftphoneCal
 		}
 		digits, err := domain.NormalizeCode(typed, s.codeLength())
 		isCode := err == nil
-		hash, err := s.lookup(ctx, softphoneCode, string(p.SoftphoneID)+"/"+digits)
+		hash, err := s.softphoneCode(ctx, p.Code.Epoch, p.SoftphoneID, digits)
+		if errors.Is(err, domain.ErrErased) { // the day's codes are dead
+			hash, err = s.softphoneCode(ctx, "", p.SoftphoneID, digits)
+		}
 		if err != nil {
 			return "", err
 		}

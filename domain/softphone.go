@@ -53,10 +53,12 @@ type SoftphonePasswordSet struct {
 }
 
 // SoftphoneCodeIssued: the user may sign in once with this code until then. CodeHash is a keyed hash of softphone and
-// digits. An earlier code that was not used is dead.
+// digits, under the key of Epoch, which is destroyed when the last code of that day is dead (D19); under the lookup key
+// where there is no Epoch. An earlier code that was not used is dead.
 type SoftphoneCodeIssued struct {
 	CodeHash   string    `json:"code_hash"`
 	ValidUntil time.Time `json:"valid_until"`
+	Epoch      Subject   `json:"epoch,omitempty"`
 }
 
 // SoftphoneSignedIn: an app showed the password or the code and got a token of its own; of a code this is the use.
@@ -422,11 +424,19 @@ func (p Softphone) SetPassword(hash Secret) ([]Event, error) {
 }
 
 // IssueCode lets the user sign in with a code, once.
-func (p Softphone) IssueCode(hash string, until time.Time) ([]Event, error) {
+func (p Softphone) IssueCode(issued SoftphoneCodeIssued) ([]Event, error) {
 	if err := p.Live(); err != nil {
 		return nil, err
 	}
-	return []Event{SoftphoneCodeIssued{hash, until}}, nil
+	return []Event{issued}, nil
+}
+
+// OpenCode is the epoch of the code that was not used yet, and until when it can be; empty when there is none.
+func (p Softphone) OpenCode() (epoch Subject, until time.Time) {
+	if p.Live() != nil || p.CodeUse.InstallID != "" {
+		return "", time.Time{}
+	}
+	return p.Code.Epoch, p.Code.ValidUntil
 }
 
 // CodeGood tells whether the code can be used at now, or has just been used, within RepeatWindow, by this very

@@ -62,11 +62,14 @@ type Softphone struct {
 	Head
 }
 
-var softphones = newNoun("softphone", "softphones", 2, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT", "revision INTEGER NOT NULL"},
+var softphones = newNoun("softphone", "softphones", 3, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT", "code_epoch TEXT", "code_until INTEGER",
+	"revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Softphone]) []any {
 		s := d.State
-		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.CloudID), int64(d.Head.Revision)}
+		epoch, until := s.OpenCode()
+		return []any{flag(s.Live() == nil), flag(s.Exists), orNull(s.TenantID), orNull(s.UserID), orNull(s.CloudID), orNull(epoch), micros(until), int64(d.Head.Revision)}
 	},
+	"CREATE INDEX softphones_code ON softphones (code_epoch) WHERE code_epoch IS NOT NULL",
 	"CREATE INDEX softphones_tenant ON softphones (tenant_id, key)",
 	"CREATE INDEX softphones_user ON softphones (user_id) WHERE user_id IS NOT NULL")
 

@@ -288,6 +288,37 @@ func TestACode(t *testing.T) {
 	}
 }
 
+// A code is good past midnight; the key of its day is destroyed when it is dead, and with it what could find its digits
+// (D19).
+func TestACodeAndTheKeyOfItsDay(t *testing.T) {
+	r := start(t)
+	day := domain.Epoch(r.Clock.Now())
+	code, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expire := func() {
+		t.Helper()
+		for range 2 {
+			if _, err := r.Service.ExpireCodes(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.Clock.Advance(domain.RepeatWindow)
+		}
+	}
+	r.Clock.Advance(domain.SoftphoneCodeTTL - time.Hour)
+	expire()
+	if !r.Vault.Has(day) {
+		t.Fatal("the key is gone before its last code")
+	}
+	r.want(r.post("account", "cloud_password", code.Code), http.StatusOK, "<account>")
+	expire()
+	if r.Vault.Has(day) {
+		t.Error("the key outlives its codes")
+	}
+	r.want(r.post("account", "cloud_password", code.Code), http.StatusForbidden, "expired")
+}
+
 // ACC-4: signed out for good is the logout status, on the account; the global call only fails.
 func TestSigningOut(t *testing.T) {
 	for what, end := range map[string]func(*rig) error{

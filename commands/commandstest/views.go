@@ -357,13 +357,18 @@ func (c *Candidates) CodeByID(ctx context.Context, at domain.Position, id domain
 }
 
 // LiveCodes implements commands.Candidates.
-func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject) (n int, err error) {
+func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {
 	if err := c.w.waitFor(ctx, at); err != nil {
 		return 0, err
 	}
 	defer c.w.mu.Unlock()
 	for _, code := range c.w.codes {
 		if code.Epoch == epoch && alive(code) {
+			n++
+		}
+	}
+	for _, p := range c.w.softphones {
+		if of, until := p.OpenCode(); of == epoch && until.After(now) {
 			n++
 		}
 	}

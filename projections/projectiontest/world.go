@@ -219,7 +219,7 @@ func (w *World) stepSoftphone(t *Tenant) {
 	case 1:
 		events, _ = p.SetPassword(secret(p.UserID.Subject(), w.next("pw")))
 	case 2:
-		events, _ = p.IssueCode(w.next("code"), w.Now.Add(time.Hour))
+		events, _ = p.IssueCode(domain.SoftphoneCodeIssued{CodeHash: w.next("code"), ValidUntil: w.Now.Add(time.Hour), Epoch: domain.Epoch(w.Now)})
 	case 3:
 		events, _ = p.SignOut("")
 	case 4:
