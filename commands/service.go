@@ -97,6 +97,7 @@ type Service struct {
 
 	// tokenUse is held while a use of a token of automatic provisioning is recorded.
 	tokenUse sync.Mutex
+	tokens   folds[domain.Token]
 }
 
 // Guard is the budget on wrong codes; see guard.go.
@@ -288,8 +289,13 @@ const latest = domain.Revision(math.MaxInt64)
 // loadUntil is load that stops behind the event of a revision; with NoStream it reads nothing.
 func loadUntil[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, until domain.Revision) (S, history, error) {
 	var state S
+	return loadFrom(ctx, log, stream, state, 0, until)
+}
+
+// loadFrom folds the events from a revision on into state; without any, the history is that of an empty stream.
+func loadFrom[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, state S, from, until domain.Revision) (S, history, error) {
 	h := history{revision: domain.NoStream}
-	for r, err := range log.Read(ctx, stream, 0) {
+	for r, err := range log.Read(ctx, stream, from) {
 		if errors.Is(err, domain.ErrNoStream) || err == nil && r.Revision > until {
 			break
 		}
@@ -312,14 +318,60 @@ func loadUntil[S domain.State[S]](ctx context.Context, log Log, stream domain.St
 	return state, h, nil
 }
 
+// folds remembers what the streams asked of it added up to, so that the next load reads only what is new: for streams
+// that grow with every use. Streams only grow, so what is remembered stays right. The zero value is ready; safe for
+// concurrent use.
+type folds[S domain.State[S]] struct {
+	mu sync.Mutex
+	of map[domain.StreamID]fold[S]
+}
+
+type fold[S any] struct {
+	state S
+	history
+}
+
+const maxFolds = 1000 // then all are forgotten
+
+// load is load without the events: not for reactions, which look for their own among them.
+func (f *folds[S]) load(ctx context.Context, log Log, stream domain.StreamID) (S, history, error) {
+	f.mu.Lock()
+	now, known := f.of[stream]
+	f.mu.Unlock()
+	if !known {
+		now.revision = domain.NoStream
+	}
+	rest, h, err := loadFrom(ctx, log, stream, now.state, now.revision+1, latest)
+	if err != nil {
+		return rest, h, err
+	}
+	if h.events == nil {
+		return now.state, now.history, nil
+	}
+	h.events, h.keyed = nil, h.keyed || now.keyed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == nil || len(f.of) >= maxFolds {
+		f.of = make(map[domain.StreamID]fold[S])
+	}
+	f.of[stream] = fold[S]{rest, h}
+	return rest, h, nil
+}
+
 // attempts bounds how often a command decides again because somebody else was faster.
 const attempts = 50
 
 // decide is the loop of every command: load, ask the rule, append; on conflict again. ask returns the
 // events to record, none when there is nothing new.
 func decide[S domain.State[S]](ctx context.Context, s *Service, stream domain.StreamID, ask func(S) ([]domain.Event, error)) (Outcome, error) {
+	return decideBy(ctx, s, stream, load[S], ask)
+}
+
+// decideBy is decide with a load of its own.
+func decideBy[S domain.State[S]](ctx context.Context, s *Service, stream domain.StreamID, load func(context.Context, Log, domain.StreamID) (S, history, error),
+	ask func(S) ([]domain.Event, error)) (Outcome, error) {
 	for range attempts {
-		state, h, err := load[S](ctx, s.Log, stream)
+		state, h, err := load(ctx, s.Log, stream)
 		if err != nil {
 			return Outcome{}, err
 		}

@@ -237,7 +237,7 @@ func (s *Service) AdmitByToken(ctx context.Context, in AdmitByToken) (Admitted, 
 	}
 	// All phones of a site may come at once, and each use is an event of the one token: they take turns.
 	s.tokenUse.Lock()
-	_, err = decide(ctx, s, id.Stream(), func(t domain.Token) ([]domain.Event, error) { return t.Use(mac, d.ID, ip, s.now()) })
+	_, err = decideBy(ctx, s, id.Stream(), s.tokens.load, func(t domain.Token) ([]domain.Event, error) { return t.Use(mac, d.ID, ip, s.now()) })
 	s.tokenUse.Unlock()
 	if refusedToken(err) {
 		return Admitted{}, Outcome{}, s.wrongToken(caller, mac, id, true)
@@ -252,7 +252,7 @@ func (s *Service) AdmitByToken(ctx context.Context, in AdmitByToken) (Admitted, 
 
 // tokenOf is the token and its category, when the domain and the category named are theirs.
 func (s *Service) tokenOf(ctx context.Context, id domain.TokenID, in AdmitByToken) (domain.Token, domain.Category, error) {
-	token, _, err := load[domain.Token](ctx, s.Log, id.Stream())
+	token, _, err := s.tokens.load(ctx, s.Log, id.Stream())
 	if err != nil {
 		return token, domain.Category{}, err
 	}

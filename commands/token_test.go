@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -163,4 +164,20 @@ func TestAdmissionAfterAFailure(t *testing.T) {
 	k.crash()
 	_, out, err := k.admit(token.Token, phone)
 	k.news(out, err, "device.assigned")
+}
+
+// What one replica remembers of a token is brought up to date by what the other has recorded of it.
+func TestUsesOfATokenCountOnEveryReplica(t *testing.T) {
+	k := lead(t)
+	token := k.token(func(in *commands.IssueToken) { in.MaxUses = 2 })
+	_, _, err := k.admit(token.Token, phone)
+	k.ok(err)
+	one := k.Kit.Service
+	k.crash()
+	_, _, err = k.admit(token.Token, spare)
+	k.ok(err)
+	third := commands.AdmitByToken{Domain: "acme.example", Token: token.Token, Category: "Desk phones", MAC: "0015650000cc", Vendor: "Testphone", Model: "T1"}
+	if _, _, err := one.AdmitByToken(k.from("192.0.2.7"), third); !errors.Is(err, domain.ErrTokenRefused) {
+		t.Errorf("used up elsewhere: %v", err)
+	}
 }

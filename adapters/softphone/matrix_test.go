@@ -494,7 +494,9 @@ func TestWhatCannotBeReadIsLogged(t *testing.T) {
 	var log strings.Builder
 	logger := zerolog.New(&log)
 	r.handler = func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { next.ServeHTTP(w, q.WithContext(logger.WithContext(q.Context()))) })
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			next.ServeHTTP(w, q.WithContext(logger.WithContext(q.Context())))
+		})
 	}(r.handler)
 	r.want(r.send(http.MethodPost, "/softphone/v1/account", "application/json", `{"cloud_id":"ACME","cloud_password":"sec"ret"}`), 400, "cloud_password")
 	r.post("account", "cloud_id", "")
