@@ -250,6 +250,10 @@ func (s *Service) RecordDenials(ctx context.Context, all bool) error {
 		case "device":
 			_, err = s.record(ctx, domain.DeviceID(k.stream.ID()), domain.DeviceSysclientDenied{Hour: k.hour, Count: n})
 			err = unlessGone(err)
+		case "tenant":
+			_, err = decide(ctx, s, k.stream, func(domain.Tenant) ([]domain.Event, error) {
+				return []domain.Event{domain.TenantUsersDenied{Hour: k.hour, Count: n}}, nil
+			})
 		case "apikey":
 			_, err = decide(ctx, s, k.stream, func(a domain.APIKey) ([]domain.Event, error) {
 				return []domain.Event{domain.APIKeyDenied{Hour: k.hour, Count: n}}, nil

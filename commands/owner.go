@@ -28,6 +28,7 @@ var owners = map[string]func(context.Context, *Service, domain.StreamID) (domain
 		}
 		return tenant, err
 	},
+	"notice":     owner[domain.Notice],
 	"rollout":    owner[domain.Rollout],
 	"rolloutrow": owner[domain.RolloutRow],
 	"device": func(ctx context.Context, s *Service, stream domain.StreamID) (domain.TenantID, error) {

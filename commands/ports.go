@@ -265,6 +265,8 @@ type Candidates interface {
 	WaitingSyncs(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.DeviceID, limit int) ([]domain.WaitingSync, error)
 	// UsersOf lists up to limit users of the tenant that were not removed, ordered by id and after after.
 	UsersOf(ctx context.Context, at domain.Position, tenant domain.TenantID, after domain.UserID, limit int) ([]domain.UserID, error)
+	// DueNotices lists up to limit codes whose notices were stored at or before a time and wait still.
+	DueNotices(ctx context.Context, at domain.Position, before time.Time, limit int) ([]domain.CodeID, error)
 	// DevicesUnderLayer lists the live devices that name the layer as a parent of their own.
 	DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error)
 	// LayersOfRole lists the layers that exist and have the role, by id.

@@ -67,6 +67,14 @@ var Reactions = []Reaction{
 		},
 	},
 	{
+		Name: "store-notice",
+		On:   []string{"device.assigned"},
+		Key:  ofDevice,
+		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
+			return s.StoreNotice(ctx, r, e.(domain.DeviceAssigned))
+		},
+	},
+	{
 		Name: "follow-rollout-row",
 		On:   []string{"code.expired", "code.revoked", "code.assignment_failed", "device.assigned"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },

@@ -119,6 +119,18 @@ var reactions = []reaction{
 		n := k.count("code-", "code.revoked")
 		return want(n == 1, "%d codes were taken back", n)
 	}},
+	{"store-notice", "a phone came by a code to a tenant with Users", func(k *kit) {
+		_, err := k.SetUsersKey(k.ctx, commands.SetUsersKey{ID: "acme", Key: "a-password-of-users"})
+		k.ok(err)
+		code := k.issue("rollout")
+		_, _, err = k.redeem(code.Code, phone)
+		k.ok(err)
+		_, err = k.AssignDevice(k.ctx, commands.AssignDevice{ID: domain.DeviceID(phone), TenantID: "acme", CategoryID: desk, UserID: "anna", CodeID: code.ID})
+		k.ok(err)
+	}, "device.assigned", func(k *kit) error {
+		_, n := last[domain.NoticeStored](k)
+		return want(n.MAC == phone && k.count("notice-", "notice.stored") == 1, "%+v", n)
+	}},
 	{"follow-rollout-row", "the phone came", func(k *kit) {
 		k.rollout(domain.RolloutPlan{UserID: "anna"})
 		k.settle()
@@ -469,7 +481,7 @@ func (k *kit) story() []string {
 	var out []string
 	for _, r := range k.Log.Events() {
 		stream := string(r.Stream)
-		if c := r.Stream.Category(); c == "claim" || c == "code" {
+		if c := r.Stream.Category(); c == "claim" || c == "code" || c == "notice" {
 			stream = c
 		}
 		out = append(out, stream+" "+r.Type)

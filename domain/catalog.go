@@ -27,7 +27,7 @@ func index() map[string]entry {
 	m := make(map[string]entry)
 	for _, e := range slices.Concat(tenantEvents, categoryEvents, codeEvents, deviceEvents, userEvents, lineEvents, layerEvents, gatewayEvents, sipUserEvents, apiKeyEvents, keyEvents, claimEvents, requestEvents, parameterEvents, checkpointEvents, pluginEvents, cloudIDEvents, softphoneEvents, registryEvents, tokenEvents, updateEvents, sysclientEvents,
 		jobEvents, deviceJobEvents,
-		rolloutEvents) {
+		rolloutEvents, noticeEvents) {
 		if _, twice := m[e.name]; twice {
 			panic("domain: two events named " + e.name)
 		}

@@ -127,14 +127,14 @@ func TestEveryEventIsFolded(t *testing.T) {
 			!reflect.DeepEqual(signedIn.Apply(e), signedIn) || !reflect.DeepEqual(domain.Cloud{Exists: true}.Apply(e), domain.Cloud{Exists: true}) ||
 			!reflect.DeepEqual(domain.RegistryServer{}.Apply(e), domain.RegistryServer{}) || !reflect.DeepEqual(domain.Token{}.Apply(e), domain.Token{}) || !reflect.DeepEqual(domain.UpdateState{}.Apply(e), domain.UpdateState{}) ||
 			!reflect.DeepEqual(domain.Gateway{}.Apply(e), domain.Gateway{}) || !reflect.DeepEqual(busyGateway.Apply(e), busyGateway) ||
-			!reflect.DeepEqual(domain.Rollout{}.Apply(e), domain.Rollout{}) || !reflect.DeepEqual(domain.RolloutRow{}.Apply(e), domain.RolloutRow{}) ||
+			!reflect.DeepEqual(domain.Notice{}.Apply(e), domain.Notice{}) || !reflect.DeepEqual(domain.Rollout{}.Apply(e), domain.Rollout{}) || !reflect.DeepEqual(domain.RolloutRow{}.Apply(e), domain.RolloutRow{}) ||
 			!reflect.DeepEqual(domain.Rollout{Cancelled: true}.Apply(e), domain.Rollout{Cancelled: true}) ||
 			!reflect.DeepEqual(domain.SIPUser{}.Apply(e), domain.SIPUser{}) || !reflect.DeepEqual(busySIPUser.Apply(e), busySIPUser) ||
 			!reflect.DeepEqual(domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}.Apply(e), domain.Line{Remote: domain.LineRemote{GatewayID: "g"}}) ||
 			!reflect.DeepEqual(domain.Layer{Exists: true}.Apply(e), domain.Layer{Exists: true}) || !reflect.DeepEqual(full.Apply(e), full) || !reflect.DeepEqual(shelved.Apply(e), shelved) ||
 			!reflect.DeepEqual(withJobs.Apply(e), withJobs) || !reflect.DeepEqual(jobbed.Apply(e), jobbed)
 	}
-	none := map[string]bool{"code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true,
+	none := map[string]bool{"tenant.users_denied": true, "code.denied": true, "apikey.denied": true, "softphone.denied": true, "device.config_revealed": true, "subject.erased": true, "gateway.alert_sent": true, "token.denied": true,
 		"device.sysclient_denied": true, "device.code_form_requested": true, "device.code_form_shown": true, "device.page_requested": true, "device.page_answered": true}
 	for wire, data := range samples(t) {
 		e, err := domain.Decode(wire, data)

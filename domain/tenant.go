@@ -56,6 +56,8 @@ type Tenant struct {
 	Domain  string
 	Key     Secret
 	KeyHash string
+	// UsersKey is the password innovaphone Users of the domain logs in with; zero for none.
+	UsersKey Secret
 	// Stopped: phones are not told of changes by themselves until somebody resumes it.
 	Stopped bool
 	Exists  bool
@@ -80,6 +82,8 @@ func (t Tenant) Apply(e Event) Tenant {
 		t.Name = e.Name
 	case TenantProvisioningKeySet:
 		t.Key, t.KeyHash = e.Key, e.KeyHash
+	case TenantUsersKeySet:
+		t.UsersKey = e.Key
 	case TenantResyncsStopped:
 		t.Stopped = true
 	case TenantResyncsResumed:

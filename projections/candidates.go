@@ -99,6 +99,11 @@ func (c Candidates) UsersOf(ctx context.Context, at domain.Position, tenant doma
 	return texts[domain.UserID](ctx, c, at, "SELECT key FROM users WHERE tenant_id = ? AND live = 1 AND key > ? ORDER BY key LIMIT ?", string(tenant), string(after), limit)
 }
 
+// DueNotices lists up to limit codes whose notices were stored at or before a time and wait still, the oldest first.
+func (c Candidates) DueNotices(ctx context.Context, at domain.Position, before time.Time, limit int) ([]domain.CodeID, error) {
+	return texts[domain.CodeID](ctx, c, at, "SELECT key FROM notices WHERE state = 'pending' AND stored_at <= ? ORDER BY stored_at, key LIMIT ?", before.UnixMicro(), limit)
+}
+
 // DevicesUnderLayer lists the live devices that name the layer as a parent of their own, by id.
 func (c Candidates) DevicesUnderLayer(ctx context.Context, at domain.Position, layer domain.LayerID) ([]domain.DeviceID, error) {
 	return texts[domain.DeviceID](ctx, c, at, "SELECT owner FROM device_parents WHERE layer_id = ? ORDER BY owner", string(layer))

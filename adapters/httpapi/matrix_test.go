@@ -61,6 +61,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /tenants":                           {"name": "New"},
 		"PUT /tenants/{id}":                       {"name": "Renamed"},
 		"PUT /tenants/{id}/provisioning-key":      {"key": "another-key-1234"},
+		"PUT /tenants/{id}/users-key":             {"key": "another-password"},
 		"POST /tenants/{id}/resume-resyncs":       {},
 		"POST /categories":                        {"tenant_id": t, "name": "Lobby", "kind": "provisioning", "layer_id": t + ".layer"},
 		"PUT /categories/{id}":                    {"name": "Lobby", "kind": "provisioning", "layer_id": t + ".layer"},

@@ -61,6 +61,11 @@ func (a *api) tenants() {
 	type provisioningKey struct {
 		Key string `json:"key"`
 	}
+	amends(a, op{"PUT", "/tenants/{id}/users-key", "set-users-key", "Set or, with an empty key, take away the password innovaphone Users of the tenant's domain logs in with", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, b struct {
+		Key string `json:"key,omitempty"`
+	}) (commands.Outcome, error) {
+		return s.SetUsersKey(ctx, commands.SetUsersKey{ID: id, Key: b.Key})
+	})
 	read(a, op{"GET", "/tenants/{id}/provisioning-key", "get-provisioning-key", "Show the key of /t/<key>/ again, to print it", operators, 0}, func(ctx context.Context, in *struct {
 		ByID
 		MinPosition string `query:"min_position"`

@@ -30,6 +30,7 @@ import (
 	"ledgerline/adapters/sightings"
 	"ledgerline/adapters/sipnotify"
 	"ledgerline/adapters/sysclient"
+	"ledgerline/adapters/usersapp"
 	"ledgerline/adapters/vault"
 	"ledgerline/adapters/views"
 	"ledgerline/commands"
@@ -78,6 +79,7 @@ type engine struct {
 	sightings  *sightings.Sightings
 	service    *commands.Service
 	sysclients *sysclient.Server
+	users      *usersapp.Server
 	reactor    *reactor.Reactor
 	metrics    *prometheus.Registry
 	rewritten  prometheus.Gauge
@@ -124,6 +126,7 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	if err := e.makeService(); err != nil {
 		return nil, err
 	}
+	e.openUsers()
 	if err := e.openSysclients(); err != nil {
 		return nil, err
 	}
@@ -542,6 +545,11 @@ func (e *engine) schedule(ctx context.Context) error {
 			log.Error().Err(err).Str("command", "ExpireCodes").Msg("schedule failed")
 		} else if n > 0 {
 			log.Info().Int("codes", n).Str("command", "ExpireCodes").Msg("codes expired")
+		}
+		if n, err := e.service.DropNotices(ctx); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Str("command", "DropNotices").Msg("schedule failed")
+		} else if n > 0 {
+			log.Warn().Int("notices", n).Str("command", "DropNotices").Msg("notices nobody took for 30 days were dropped")
 		}
 		if err := e.service.ForgetAnswers(ctx); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Str("command", "ForgetAnswers").Msg("schedule failed")

@@ -28,6 +28,7 @@ import (
 	"ledgerline/adapters/sysclient"
 	"ledgerline/adapters/updateserver"
 	"ledgerline/adapters/updateserver/script"
+	"ledgerline/adapters/usersapp"
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
@@ -237,7 +238,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	}
 	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
 		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}, {Segment: registry.Init, Handler: reg},
-			{Segment: updateserver.Segment, Handler: updates}}})
+			{Segment: updateserver.Segment, Handler: updates}, {Match: usersapp.Match, Handler: e.users}}})
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +256,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 		func(ctx context.Context) error { return serveHTTP(ctx, l.admin, withProvd(api, wazo)) },
 		func(ctx context.Context) error { return phones.Serve(ctx, l.phones) },
 		func(ctx context.Context) error { return serveHTTP(ctx, l.ops, ops) },
-		func(ctx context.Context) error { <-ctx.Done(); e.sysclients.Close(); return nil },
+		func(ctx context.Context) error { <-ctx.Done(); e.sysclients.Close(); e.users.Close(); return nil },
 	}
 	servers = append(servers, beside...)
 	if l.tftp != nil {

@@ -29,6 +29,7 @@ type world struct {
 	layers     map[domain.LayerID]domain.Layer
 	jobs       map[domain.TenantID]domain.Jobs
 	codes      map[domain.StreamID]domain.Code
+	notices    map[domain.CodeID]domain.Notice
 	devices    map[domain.DeviceID]device
 	gateways   map[domain.GatewayID]domain.Gateway
 	sipUsers   map[domain.SIPUserID]domain.SIPUser
@@ -51,7 +52,7 @@ func newWorld(log *Log) *world {
 		categories: make(map[domain.CategoryID]domain.Category), users: make(map[domain.UserID]domain.User), lines: make(map[domain.LineID]domain.Line),
 		layers: make(map[domain.LayerID]domain.Layer), codes: make(map[domain.StreamID]domain.Code), devices: make(map[domain.DeviceID]device),
 		gateways: make(map[domain.GatewayID]domain.Gateway), sipUsers: make(map[domain.SIPUserID]domain.SIPUser), touched: make(map[domain.SIPUserID]domain.Position),
-		softphones: make(map[domain.SoftphoneID]domain.Softphone), clouds: make(map[domain.CloudID]domain.Cloud)}
+		softphones: make(map[domain.SoftphoneID]domain.Softphone), clouds: make(map[domain.CloudID]domain.Cloud), notices: make(map[domain.CodeID]domain.Notice)}
 }
 
 // catchUp folds what the log holds beyond the last call. The caller holds mu.
@@ -110,6 +111,8 @@ func (w *world) apply(r domain.Recorded, e domain.Event, at time.Time) {
 		fold(w.clouds, domain.CloudID(id), e)
 	case "jobs":
 		fold(w.jobs, domain.TenantID(id), e)
+	case "notice":
+		fold(w.notices, domain.CodeID(id), e)
 	case "code":
 		fold(w.codes, r.Stream, e)
 	case "device":
@@ -327,6 +330,21 @@ func (c *Candidates) UsersOf(ctx context.Context, at domain.Position, tenant dom
 	}
 	slices.Sort(found)
 	return found[:min(limit, len(found))], nil
+}
+
+// DueNotices implements commands.Candidates.
+func (c *Candidates) DueNotices(ctx context.Context, at domain.Position, before time.Time, limit int) (due []domain.CodeID, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return nil, err
+	}
+	defer c.w.mu.Unlock()
+	for code, n := range c.w.notices {
+		if n.State == domain.NoticePending && !n.StoredAt.After(before) {
+			due = append(due, code)
+		}
+	}
+	slices.Sort(due)
+	return due[:min(limit, len(due))], nil
 }
 
 // WaitingSyncs implements commands.Candidates.

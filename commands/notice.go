@@ -1,0 +1,134 @@
+package commands
+
+import (
+	"context"
+	"errors"
+
+	"ledgerline/domain"
+)
+
+// SetUsersKey sets the password with which innovaphone Users of a tenant's domain logs in; empty takes it away.
+type SetUsersKey struct {
+	ID  domain.TenantID `json:"id" validate:"required,id"`
+	Key string          `json:"key" validate:"max=128,text"`
+}
+
+// SetUsersKey errors: ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted.
+func (s *Service) SetUsersKey(ctx context.Context, in SetUsersKey) (Outcome, error) {
+	if err := check(in); err != nil {
+		return Outcome{}, err
+	}
+	if in.Key != "" && len(in.Key) < 12 {
+		return Outcome{}, &InvalidError{"key", "must be at least 12 characters"}
+	}
+	if err := s.liveTenant(ctx, in.ID); err != nil {
+		return Outcome{}, err
+	}
+	var key domain.Secret
+	if in.Key != "" {
+		var err error
+		if key, err = s.secret(ctx, domain.Subject(in.ID.Stream()), in.Key); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return decide(ctx, s, in.ID.Stream(), func(t domain.Tenant) ([]domain.Event, error) { return t.SetUsersKey(key) })
+}
+
+// UsersKey is the live tenant of a domain name and the password its Users logs in with: empty when it has none.
+// domain.ErrTenantUnknown when there is no such tenant.
+func (s *Service) UsersKey(ctx context.Context, domainName string) (domain.TenantID, string, error) {
+	t, err := s.TenantByDomain(ctx, domainName)
+	if err != nil {
+		return "", "", err
+	}
+	key, err := s.Open(ctx, t.UsersKey.Sealed)
+	return t.ID, key, err
+}
+
+// DenyUsers counts a wrong password for Users of a tenant whose password is set: one event per hour (D27).
+func (s *Service) DenyUsers(tenant domain.TenantID) {
+	s.budgets().denials.add(tenant.Stream(), s.now())
+}
+
+// StoreNotice keeps, after a phone came to its tenant by a code, what Users of the tenant's domain is to be told; nothing
+// where no Users can log in, and nothing while the phone waits in quarantine. r is device.assigned.
+func (s *Service) StoreNotice(ctx context.Context, r domain.Recorded, e domain.DeviceAssigned) error {
+	code, ok, err := s.codeOf(ctx, r, e)
+	if err != nil || !ok || code.Quarantine && e.CategoryID == code.CategoryID {
+		return err
+	}
+	tenant, _, err := load[domain.Tenant](ctx, s.Log, e.TenantID.Stream())
+	if err != nil || tenant.UsersKey.IsZero() {
+		return err
+	}
+	device := domain.DeviceID(r.Stream.ID())
+	d, _, err := load[domain.Device](ctx, s.Log, r.Stream)
+	if err != nil || d.Live() != nil {
+		return err
+	}
+	digits, err := s.Vault.Open(ctx, code.Digits.Sealed)
+	if errors.Is(err, domain.ErrErased) {
+		return errors.Join(err, ErrPermanent)
+	}
+	if err != nil {
+		return err
+	}
+	hash, err := s.noticeHash(ctx, digits)
+	if err != nil {
+		return err
+	}
+	stored := domain.NoticeStored{TenantID: e.TenantID, CodeID: code.CodeID, CodeHash: hash, Digits: domain.NewSecret(device.Subject(), digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
+	_, err = decide(ctx, s, domain.NoticeStream(code.CodeID), func(n domain.Notice) ([]domain.Event, error) { return n.Store(stored), nil })
+	return err
+}
+
+func (s *Service) noticeHash(ctx context.Context, digits string) (string, error) {
+	return s.lookup(ctx, "notice", digits)
+}
+
+// NoticeHash is what a notice about a code is found under (projections.NoticeByHash).
+func (s *Service) NoticeHash(ctx context.Context, typed string) (string, error) {
+	digits, err := domain.NormalizeCode(typed, s.codeLength())
+	if err != nil {
+		return "", err
+	}
+	return s.noticeHash(ctx, digits)
+}
+
+// DeliverNotice notes that the notice about a code was written to a Users app, or, acknowledged, that the app has it.
+type DeliverNotice struct {
+	Code         domain.CodeID `json:"code" validate:"required,id"`
+	App          string        `json:"app" validate:"required,max=200,text"`
+	Acknowledged bool          `json:"acknowledged"`
+}
+
+// DeliverNotice errors: ErrInvalid, domain.ErrNoticeUnknown.
+func (s *Service) DeliverNotice(ctx context.Context, in DeliverNotice) (Outcome, error) {
+	if err := check(in); err != nil {
+		return Outcome{}, err
+	}
+	return decide(ctx, s, domain.NoticeStream(in.Code), func(n domain.Notice) ([]domain.Event, error) {
+		if in.Acknowledged {
+			return n.Acknowledge(in.App, s.now())
+		}
+		return n.Deliver(in.App, s.now())
+	})
+}
+
+// DropNotices ends notices that nobody took for domain.NoticeKept. Run on a schedule.
+func (s *Service) DropNotices(ctx context.Context) (dropped int, err error) {
+	head, err := s.Log.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	now := s.now()
+	due, err := s.Candidates.DueNotices(ctx, head, now.Add(-domain.NoticeKept), 1000)
+	for _, code := range due {
+		out, err := decide(ctx, s, domain.NoticeStream(code), func(n domain.Notice) ([]domain.Event, error) { return n.Drop(now), nil })
+		if err != nil {
+			return dropped, err
+		}
+		dropped += len(out.Events)
+	}
+	return dropped, err
+}
