@@ -153,7 +153,6 @@ type conn struct {
 	challenge string
 	tenant    domain.TenantID // empty before the login
 	app       string
-	key       string // of the session, for hidden fields
 
 	mu      sync.Mutex
 	sources map[string]json.RawMessage // src by code that was asked for here
@@ -291,7 +290,7 @@ func (c *conn) admit(ctx context.Context, l wire.Login) (bool, error) {
 		}
 		return false, nil
 	}
-	c.tenant, c.key = tenant, wire.SessionKey(challenge, password)
+	c.tenant = tenant
 	c.app = strings.TrimSpace(l.App + " " + l.GUID)
 	if c.app == "" {
 		c.app = "users"

@@ -1,18 +1,16 @@
 // Package wire is the app protocol between innovaphone Users and Devices: JSON objects over a websocket, with a login by
-// digest. It holds what both sides need: the digest, the message frame, and the hiding of fields.
+// digest. It holds what both sides need: the login and its digest, devices and categories.
 //
-// SHA-256 of a password with a challenge, and RC4 without integrity, are what the apps speak; they replace no TLS.
+// SHA-256 of a password with a challenge is what the apps speak; it replaces no TLS.
 //
 // Not here: connections (usersapp), rules (commands).
 package wire
 
 import (
 	"bytes"
-	"crypto/rc4"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"strings"
 )
 
@@ -44,44 +42,6 @@ func (l Login) Sum(challenge, password string) string {
 	}
 	sum := sha256.Sum256([]byte(strings.Join(append(parts, challenge, password), ":")))
 	return hex.EncodeToString(sum[:])
-}
-
-// SessionKey is what hidden fields of a connection are hidden under.
-func SessionKey(challenge, password string) string {
-	sum := sha256.Sum256([]byte("innovaphoneAppSessionKey:" + challenge + ":" + password))
-	return hex.EncodeToString(sum[:])
-}
-
-// ErrHidden: a field is not what Hide makes.
-var ErrHidden = errors.New("is not a hidden field")
-
-// Hide is hex of RC4 of text under "<seed>:<session key>".
-func Hide(seed, sessionKey, text string) (string, error) {
-	b, err := stream(seed, sessionKey, []byte(text))
-	return hex.EncodeToString(b), err
-}
-
-// Show is the text that Hide hid; with another key it is other text, not an error. Errors: ErrHidden.
-func Show(seed, sessionKey, hidden string) (string, error) {
-	b, err := hex.DecodeString(hidden)
-	if err != nil {
-		return "", ErrHidden
-	}
-	b, err = stream(seed, sessionKey, b)
-	return string(b), err
-}
-
-func stream(seed, key string, in []byte) ([]byte, error) {
-	if len(seed)+1+len(key) > 256 { // the most RC4 takes
-		return nil, ErrHidden
-	}
-	c, err := rc4.NewCipher([]byte(seed + ":" + key))
-	if err != nil {
-		return nil, ErrHidden
-	}
-	out := make([]byte, len(in))
-	c.XORKeyStream(out, in)
-	return out, nil
 }
 
 // Device is a device in the words of the protocol. Domain and id are text here.

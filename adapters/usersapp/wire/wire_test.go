@@ -16,22 +16,3 @@ func TestLoginDigest(t *testing.T) {
 		t.Errorf("with info %s", got)
 	}
 }
-
-func TestHiddenFieldsComeBack(t *testing.T) {
-	key := SessionKey("0123456789abcdef", "pwd")
-	hidden, err := Hide("seed", key, "s3cr3t")
-	if err != nil || hidden == "s3cr3t" {
-		t.Fatal(hidden, err)
-	}
-	if got, err := Show("seed", key, hidden); err != nil || got != "s3cr3t" {
-		t.Error(got, err)
-	}
-	if got, _ := Show("seed", SessionKey("0123456789abcdef", "other"), hidden); got == "s3cr3t" {
-		t.Error("another session reads it")
-	}
-	for _, bad := range []string{"xyz", "1"} {
-		if _, err := Show("seed", key, bad); err == nil {
-			t.Errorf("%q is taken", bad)
-		}
-	}
-}
