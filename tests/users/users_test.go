@@ -1,4 +1,5 @@
-package usersapp_test
+// Package users_test plays innovaphone Users against the app protocol, over real websockets and a whole engine.
+package users_test
 
 import (
 	"context"
