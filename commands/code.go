@@ -136,10 +136,10 @@ type epochs struct {
 	looked bool                         // the long way back has been looked through
 }
 
-// How many days destroyEpochs looks back: usually a little more than codes can live, the first time as far
+// How many days destroyEpochs looks back: usually a little more than codes and notices can live, the first time as far
 // as a program that stood still may have to.
 const (
-	epochDays    = 16
+	epochDays    = 40
 	allEpochDays = 1000
 )
 

@@ -73,26 +73,28 @@ func (s *Service) StoreNotice(ctx context.Context, r domain.Recorded, e domain.D
 	if err != nil {
 		return err
 	}
-	hash, err := s.noticeHash(ctx, digits)
-	if err != nil {
-		return err
-	}
-	stored := domain.NoticeStored{TenantID: e.TenantID, CodeID: code.CodeID, CodeHash: hash, Digits: domain.NewSecret(device.Subject(), digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
+	stored := domain.NoticeStored{TenantID: e.TenantID, CodeID: code.CodeID, Epoch: code.Epoch, Digits: domain.NewSecret(code.Epoch, digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
 	_, err = decide(ctx, s, domain.NoticeStream(code.CodeID), func(n domain.Notice) ([]domain.Event, error) { return n.Store(stored), nil })
 	return err
 }
 
-func (s *Service) noticeHash(ctx context.Context, digits string) (string, error) {
-	return s.lookup(ctx, "notice", digits)
-}
-
-// NoticeHash is what a notice about a code is found under (projections.NoticeByHash).
-func (s *Service) NoticeHash(ctx context.Context, typed string) (string, error) {
+// NoticeOf is the notice about a code of the tenant's, as typed; ok is false when there is none, and once the key of the
+// code's day is destroyed.
+func (s *Service) NoticeOf(ctx context.Context, tenant domain.TenantID, typed string) (n domain.Notice, ok bool, err error) {
 	digits, err := domain.NormalizeCode(typed, s.codeLength())
 	if err != nil {
-		return "", err
+		return n, false, err
 	}
-	return s.noticeHash(ctx, digits)
+	stream, found, err := s.findCode(ctx, digits)
+	if err != nil || !found {
+		return n, false, err
+	}
+	c, _, err := load[domain.Code](ctx, s.Log, stream)
+	if err != nil || c.TenantID != tenant {
+		return n, false, err
+	}
+	n, _, err = load[domain.Notice](ctx, s.Log, domain.NoticeStream(c.CodeID))
+	return n, err == nil && n.State != "", err
 }
 
 // DeliverNotice notes that the notice about a code was written to a Users app, or, acknowledged, that the app has it.

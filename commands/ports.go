@@ -279,8 +279,8 @@ type Candidates interface {
 	TenantOfJob(ctx context.Context, at domain.Position, id domain.JobID) (tenant domain.TenantID, ok bool, err error)
 	// DevicesOfJob lists up to limit live devices among whose own jobs it is and has failed, ordered by id and after after.
 	DevicesOfJob(ctx context.Context, at domain.Position, id domain.JobID, after domain.DeviceID, limit int) ([]domain.DeviceID, error)
-	// LiveCodes counts the codes of epoch that are not dead yet (issued, not expired, revoked or redeemed), and those of
-	// softphones that can be used after now.
+	// LiveCodes counts what the key of epoch is needed for: codes that are not dead yet (issued, not expired, revoked or
+	// redeemed), those of softphones that can be used after now, and codes whose notice still waits.
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (int, error)
 	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
 	DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error)

@@ -10,11 +10,11 @@ import (
 // Users is connected, and told at least once; Users tells notices apart by their codes.
 
 // NoticeStored: Users of the tenant is to be told that the phone came by the code. Recorded again when it is to be told
-// once more. Digits are sealed under the device's key; CodeHash finds the notice by them.
+// once more. Digits are sealed under the key of the code's day, Epoch, which lasts while the notice waits (D19).
 type NoticeStored struct {
 	TenantID TenantID  `json:"tenant_id"`
 	CodeID   CodeID    `json:"code_id"`
-	CodeHash string    `json:"code_hash"`
+	Epoch    Subject   `json:"epoch"`
 	Digits   Secret    `json:"digits"`
 	DeviceID DeviceID  `json:"device_id"`
 	MAC      MAC       `json:"mac,omitempty"`

@@ -124,10 +124,11 @@ func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.T
 	return due, err
 }
 
-// LiveCodes counts the codes of epoch that are not dead yet: issued, not expired, revoked or redeemed; of softphones, not
-// used and good after now.
+// LiveCodes counts what the key of epoch is needed for: codes that are not dead yet (issued, not expired, revoked or
+// redeemed); of softphones, not used and good after now; and codes whose notice still waits.
 func (c Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {
-	const sql = "SELECT (SELECT count(*) FROM codes WHERE epoch = ?1 AND state = 'live') + (SELECT count(*) FROM softphones WHERE code_epoch = ?1 AND code_until > ?2)"
+	const sql = "SELECT (SELECT count(*) FROM codes WHERE epoch = ?1 AND state = 'live') + (SELECT count(*) FROM softphones WHERE code_epoch = ?1 AND code_until > ?2)" +
+		" + (SELECT count(*) FROM notices WHERE epoch = ?1 AND state = 'pending')"
 	err = c.query(ctx, at, sql, []any{string(epoch), now.UnixMicro()}, func(r Row) error {
 		n = int(r.Int(0))
 		return nil

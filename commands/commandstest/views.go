@@ -385,6 +385,11 @@ func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch do
 			n++
 		}
 	}
+	for _, notice := range c.w.notices {
+		if notice.Epoch == epoch && notice.State == domain.NoticePending {
+			n++
+		}
+	}
 	for _, p := range c.w.softphones {
 		if of, until := p.OpenCode(); of == epoch && until.After(now) {
 			n++

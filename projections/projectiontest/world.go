@@ -168,7 +168,7 @@ func (w *World) stepRollout(t *Tenant) {
 	}
 	c := row.CodeID
 	n := domain.Notice{}
-	record(w, &n, domain.NoticeStream(domain.CodeID(w.next("k"))), t.ID, []domain.Event{domain.NoticeStored{TenantID: t.ID, CodeID: c, CodeHash: w.next("h"), Digits: secret("device-d1", "1"), DeviceID: "d1", StoredAt: w.Now}})
+	record(w, &n, domain.NoticeStream(domain.CodeID(w.next("k"))), t.ID, []domain.Event{domain.NoticeStored{TenantID: t.ID, CodeID: c, Epoch: "codeepoch-2026.11.02", Digits: secret("codeepoch-2026.11.02", "1"), DeviceID: "d1", StoredAt: w.Now}})
 	news := []domain.Event{domain.RolloutRowExpired{CodeID: c}, domain.RolloutRowCancelled{CodeID: c}, domain.RolloutRowQuarantined{CodeID: c, DeviceID: "d1"},
 		domain.RolloutRowRegistered{CodeID: c, DeviceID: "d1"}, domain.RolloutRowFailed{CodeID: c, DeviceID: "d1", Cause: "device is deleted"}}
 	if i := w.Choose(len(news) + 1); i < len(news) {
