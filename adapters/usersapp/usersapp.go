@@ -318,7 +318,7 @@ func (c *conn) answer(ctx context.Context, r request) error {
 	case "GetUserInfo":
 		fields = reply{"admin": false}
 	case "GetProvisioningCategories":
-		return c.categories(ctx, r)
+		err = c.categories(ctx, r)
 	case "GetProvisioningCode":
 		fields = c.code(ctx, r)
 	case "GetProvisionedDevice":
@@ -326,7 +326,7 @@ func (c *conn) answer(ctx context.Context, r request) error {
 	case "GetDomains":
 		fields, err = c.domains(ctx)
 	case "GetDevices", "GetFilteredDevices":
-		return c.devices(ctx, r)
+		err = c.devices(ctx, r)
 	case "GetUnassignedDevicesCount":
 		fields = reply{"count": 0} // those that belong to no tenant are an administrator's to see
 	default:
@@ -337,6 +337,9 @@ func (c *conn) answer(ctx context.Context, r request) error {
 			c.log.Error().Err(err).Str("message", r.MT).Str("tenant_id", string(c.tenant)).Msg("users: a message could not be answered")
 		}
 		fields = reply{"error": "try again later"}
+	}
+	if fields == nil {
+		return nil // it is answered
 	}
 	return c.write(ctx, r.reply(r.MT+"Result", fields))
 }
@@ -406,14 +409,10 @@ func (c *conn) subscribe(code string, src json.RawMessage) {
 // provisioned tells the device that came by a code; while none did, the code is subscribed to.
 func (c *conn) provisioned(ctx context.Context, r request) (reply, error) {
 	out := reply{"code": r.Code}
-	hash, err := c.s.opt.Service.NoticeHash(ctx, r.Code)
+	n, ok, err := c.s.opt.Service.NoticeOf(ctx, c.tenant, r.Code)
 	if errors.Is(err, domain.ErrCodeRefused) {
 		return out, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	n, ok, err := projections.NoticeByHash(ctx, c.s.opt.Views, c.tenant, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +533,7 @@ func (c *conn) tell(ctx context.Context) error {
 		}
 		digits, err := c.s.opt.Service.Open(ctx, n.Digits.Sealed)
 		if err != nil || digits == "" {
-			continue // the device was erased: nobody is to be told of it
+			continue // it was erased: nobody can be told by which code
 		}
 		c.mu.Lock()
 		src, asked := c.sources[digits]

@@ -3,7 +3,7 @@ package users_test
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -15,9 +15,9 @@ import (
 	"github.com/coder/websocket"
 
 	"ledgerline/adapters/usersapp"
-	"ledgerline/adapters/usersapp/wire"
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/tests/phonesim/users"
 	"ledgerline/tests/rig"
 )
 
@@ -51,9 +51,10 @@ func open(t *testing.T) *site {
 			s.ok(err)
 		}
 	}
-	_, err = r.Service.SetUsersKey(t.Context(), commands.SetUsersKey{ID: "acme", Key: key})
+	out, err := r.Service.SetUsersKey(t.Context(), commands.SetUsersKey{ID: "acme", Key: key})
 	s.ok(err)
-	users := usersapp.New(usersapp.Options{Service: r.Service, Views: r.Views, LookEvery: 20 * time.Millisecond, AnswerWithin: 300 * time.Millisecond,
+	s.ok(r.Runner.WaitFor(t.Context(), out.Position))
+	app := usersapp.New(usersapp.Options{Service: r.Service, Views: r.Views, LookEvery: 20 * time.Millisecond, AnswerWithin: 300 * time.Millisecond,
 		Client: func(context.Context) usersapp.Client {
 			return usersapp.Client{IP: netip.MustParseAddr("192.0.2.1"), Private: true}
 		}})
@@ -62,9 +63,9 @@ func open(t *testing.T) *site {
 			http.NotFound(w, req)
 			return
 		}
-		users.ServeHTTP(w, req)
+		app.ServeHTTP(w, req)
 	}))
-	t.Cleanup(func() { users.Close(); srv.Close() })
+	t.Cleanup(func() { app.Close(); srv.Close() })
 	s.url = "ws" + strings.TrimPrefix(srv.URL, "http") + "/acme.example/devices/users"
 	return s
 }
@@ -76,52 +77,37 @@ func (s *site) ok(err error) {
 	}
 }
 
-// client is a Users.
-type client struct {
-	s  *site
-	ws *websocket.Conn
+// users is a Users with that password.
+func (s *site) users(app, domainName, password string) users.Config {
+	return users.Config{URL: s.url, App: app, Domain: domainName, Password: password, Retry: 10 * time.Millisecond}
 }
 
-func (s *site) connect() *client {
+func (s *site) connect(app string) *users.Client {
 	s.t.Helper()
-	ws, _, err := websocket.Dial(s.t.Context(), s.url, nil)
+	c, err := users.Dial(s.t.Context(), s.users(app, "", key))
 	s.ok(err)
-	s.t.Cleanup(func() { _ = ws.CloseNow() })
-	return &client{s, ws}
+	s.t.Cleanup(c.Close)
+	return c
 }
 
-func (c *client) say(m map[string]any) {
-	c.s.t.Helper()
-	b, err := json.Marshal(m)
-	c.s.ok(err)
-	c.s.ok(c.ws.Write(c.s.t.Context(), websocket.MessageText, b))
+// asks is the one message that answers.
+func (s *site) asks(c *users.Client, mt string, fields users.Message) users.Message {
+	s.t.Helper()
+	m, err := c.Ask(s.t.Context(), mt, fields)
+	s.ok(err)
+	return m[0]
 }
 
-// hear waits for the next message, which must be of type mt.
-func (c *client) hear(mt string) map[string]any {
-	c.s.t.Helper()
-	ctx, cancel := context.WithTimeout(c.s.t.Context(), 30*time.Second)
-	defer cancel()
-	_, b, err := c.ws.Read(ctx)
-	c.s.ok(err)
-	var m map[string]any
-	c.s.ok(json.Unmarshal(b, &m))
-	if m["mt"] != mt {
-		c.s.t.Fatalf("heard %s, want %s", b, mt)
+// hears waits for what nobody asked for.
+func (s *site) hears(c *users.Client) users.Message {
+	s.t.Helper()
+	select {
+	case m := <-c.Heard:
+		return m
+	case <-time.After(time.Minute):
+		s.t.Fatal("nothing is said")
+		return nil
 	}
-	return m
-}
-
-// login tells whether the password was taken.
-func (c *client) login(app, domainName, password string) bool {
-	c.s.t.Helper()
-	c.say(map[string]any{"mt": "AppChallenge"})
-	l := wire.Login{MT: "AppLogin", App: app, Domain: domainName, SIP: "anna", GUID: "g1", DN: "Anna", Info: json.RawMessage(`{"a":1}`)}
-	l.Digest = l.Sum(c.hear("AppChallengeResult")["challenge"].(string), password)
-	b, err := json.Marshal(l)
-	c.s.ok(err)
-	c.s.ok(c.ws.Write(c.s.t.Context(), websocket.MessageText, b))
-	return c.hear("AppLoginResult")["ok"] == true
 }
 
 func (s *site) redeem(code string, mac domain.MAC) {
@@ -132,38 +118,33 @@ func (s *site) redeem(code string, mac domain.MAC) {
 
 func TestUsersGetsACodeAndHearsOfThePhone(t *testing.T) {
 	s := open(t)
-	c := s.connect()
-	if !c.login("users", "acme.example", key) {
-		t.Fatal("the login failed")
-	}
-	c.say(map[string]any{"mt": "GetProvisioningCategories", "api": "Devices", "src": "a1", "type": "PHONE"})
-	m := c.hear("GetProvisioningCategoriesResult")
-	if got := fmt.Sprint(m["categories"], m["src"], m["api"], m["last"]); got != "[map[config:true domainId:acme id:acme.provisioning name:provisioning]]a1Devicestrue" {
+	c := s.connect("users")
+	m := s.asks(c, "GetProvisioningCategories", users.Message{"type": "PHONE"})
+	if got := fmt.Sprint(m["categories"], m["api"], m["last"]); got != "[map[config:true domainId:acme id:acme.provisioning name:provisioning]]Devicestrue" {
 		t.Error(got)
 	}
 	for _, category := range []string{"acme.plain", "globex.provisioning", "nobody", ""} {
-		c.say(map[string]any{"mt": "GetProvisioningCode", "category": category})
-		if m := c.hear("GetProvisioningCodeResult"); m["error"] != "no such provisioning category" || m["code"] != nil {
-			t.Errorf("%q: %v", category, m)
+		if m, err := c.Ask(t.Context(), "GetProvisioningCode", users.Message{"category": category}); !errors.Is(err, users.ErrRefused) || m[0]["code"] != nil {
+			t.Errorf("%q: %v", category, err)
 		}
 	}
-	c.say(map[string]any{"mt": "GetProvisioningCode", "category": "acme.provisioning", "src": "c1"})
-	m = c.hear("GetProvisioningCodeResult")
-	code, _ := m["code"].(string)
-	if until, _ := m["validUntil"].(float64); len(code) != 12 || time.Until(time.Unix(int64(until), 0)) > 10*time.Minute || m["src"] != "c1" {
+	m = s.asks(c, "GetProvisioningCode", users.Message{"category": "acme.provisioning"})
+	code, asked := m.Text("code"), m.Text("src")
+	if until, _ := m["validUntil"].(float64); len(code) != 12 || time.Until(time.Unix(int64(until), 0)) > 10*time.Minute {
 		t.Fatal("no code")
 	}
+	if m := s.asks(c, "GetProvisionedDevice", users.Message{"code": "000000000000"}); m["device"] != nil {
+		t.Error("a code that nobody issued has a phone")
+	}
 	s.redeem(code, "0090335a0b1c")
-	m = c.hear("DeviceProvisioned")
-	if m["device"] != "0090335a0b1c" || m["code"] != code || m["src"] != "c1" {
+	m = s.hears(c)
+	if m.Text("mt") != "DeviceProvisioned" || m.Text("device") != "0090335a0b1c" || m.Text("code") != code || m.Text("src") != asked {
 		t.Error("told otherwise than asked")
 	}
-	c.say(map[string]any{"mt": "GetProvisionedDevice", "code": code})
-	if m := c.hear("GetProvisionedDeviceResult"); m["device"] != "0090335a0b1c" {
+	if m := s.asks(c, "GetProvisionedDevice", users.Message{"code": code}); m.Text("device") != "0090335a0b1c" {
 		t.Error("asked again, it is not known")
 	}
-	c.say(map[string]any{"mt": "GetDevices"})
-	if m := c.hear("GetDevicesResult"); !strings.Contains(fmt.Sprint(m["devices"]), "hwId:0090335a0b1c") {
+	if m := s.asks(c, "GetDevices", nil); !strings.Contains(fmt.Sprint(m["devices"]), "hwId:0090335a0b1c") {
 		t.Errorf("%v", m["devices"])
 	}
 }
@@ -173,34 +154,38 @@ func TestANoticeIsKeptUntilSomebodyTakesIt(t *testing.T) {
 	s := open(t)
 	issued, _, err := s.Service.IssueCode(t.Context(), commands.IssueCode{TenantID: "acme", CategoryID: "acme.provisioning", Purpose: "rollout"})
 	s.ok(err)
-	deaf := s.connect() // reads no more once it has logged in, and so never answers
-	if !deaf.login("deaf", "acme.example", key) {
-		t.Fatal("the login failed")
-	}
+	deaf, err := users.DialDeaf(t.Context(), s.users("deaf", "", key))
+	s.ok(err)
+	t.Cleanup(deaf.Close)
 	s.redeem(issued.Code, "0090335a0b1d")
-	next := s.connect()
-	if !next.login("next", "acme.example", key) {
-		t.Fatal("the login failed")
-	}
-	if m := next.hear("DeviceProvisioned"); m["device"] != "0090335a0b1d" || m["code"] != issued.Code {
+	next := s.connect("next")
+	if m := s.hears(next); m.Text("device") != "0090335a0b1d" || m.Text("code") != issued.Code {
 		t.Error("told otherwise")
 	}
-	heard := make(chan string, 100)
-	go func() { // whoever reads, answers
-		for {
-			_, b, err := next.ws.Read(s.t.Context())
-			if err != nil {
-				close(heard)
-				return
-			}
-			heard <- string(b)
-		}
-	}()
 	s.until("notice.acknowledged")
 	// The answer to a question comes behind whatever else would have been told.
-	next.say(map[string]any{"mt": "GetUserInfo"})
-	if m := <-heard; !strings.Contains(m, "GetUserInfoResult") {
-		t.Error("it is told again")
+	s.asks(next, "GetUserInfo", nil)
+	for len(next.Heard) > 0 { // more than once it may be told before it was answered, which a slow machine lets happen
+		if m := <-next.Heard; m.Text("code") != issued.Code {
+			t.Errorf("%v is told as well", m["mt"])
+		}
+	}
+}
+
+// Users loses its connection while the phone comes: it hears of it once it is back.
+func TestUsersComesBack(t *testing.T) {
+	s := open(t)
+	on, off := context.WithCancel(t.Context())
+	code := make(chan string, 1)
+	_, err := users.AddPhone(on, s.users("users", "", key), func(digits string, _ time.Time) { code <- digits; off() })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	digits := <-code
+	s.redeem(digits, "0090335a0b1e")
+	s.until("notice.stored")
+	if m := s.hears(s.connect("users")); m.Text("code") != digits || m.Text("device") != "0090335a0b1e" {
+		t.Error("it is not told what came meanwhile")
 	}
 }
 
@@ -220,26 +205,29 @@ func (s *site) until(kind string) {
 func TestALoginNeedsTheDomainsPassword(t *testing.T) {
 	s := open(t)
 	for name, c := range map[string]struct{ domain, password string }{
-		"a wrong password":           {"acme.example", "another"},
-		"a domain without Users":     {"globex.example", ""},
-		"another domain":             {"globex.example", key},
-		"a domain nobody has":        {"nobody.example", key},
-		"the master tenant's, empty": {"", key},
+		"a wrong password":       {"acme.example", "another"},
+		"a domain without Users": {"globex.example", ""},
+		"another domain":         {"globex.example", key},
+		"a domain nobody has":    {"nobody.example", key},
 	} {
-		if s.connect().login("users", c.domain, c.password) {
-			t.Errorf("%s is taken", name)
+		if _, err := users.Dial(t.Context(), s.users("users", c.domain, c.password)); !errors.Is(err, users.ErrLogin) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	c := s.connect()
-	c.say(map[string]any{"mt": "GetDevices"})
-	if _, _, err := c.ws.Read(t.Context()); websocket.CloseStatus(err) != 4401 {
+	ws, _, err := websocket.Dial(t.Context(), s.url, nil)
+	s.ok(err)
+	s.ok(ws.Write(t.Context(), websocket.MessageText, []byte(`{"mt":"GetDevices"}`)))
+	if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != 4401 {
 		t.Errorf("asked before the login: %v", err)
 	}
 	// Ten wrong ones within ten minutes close the source out, good password or not.
 	for range 10 {
-		s.connect().login("users", "acme.example", "guess")
+		_, err := users.Dial(t.Context(), s.users("users", "", "guess"))
+		if !errors.Is(err, users.ErrLogin) {
+			t.Fatal(err)
+		}
 	}
-	if s.connect().login("users", "acme.example", key) {
-		t.Error("guesses are not counted")
+	if _, err := users.Dial(t.Context(), s.users("users", "", key)); !errors.Is(err, users.ErrLogin) {
+		t.Errorf("guesses are not counted: %v", err)
 	}
 }
