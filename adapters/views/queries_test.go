@@ -203,7 +203,7 @@ func TestCandidates(t *testing.T) {
 	check("phones to be told behind the last", []domain.WaitingSync(nil), syncs, err)
 	due, err := c.DueCodes(ctx, at, noon.Add(time.Minute), 10)
 	check("due codes", []domain.CodeRef{{ID: "k1", Stream: "code-digestk1"}}, due, err)
-	n, err := c.LiveCodes(ctx, at, "codeepoch-2026.11.02")
+	n, err := c.LiveCodes(ctx, at, "codeepoch-2026.11.02", noon)
 	check("live codes", 2, n, err)
 	ref, ok, err := c.CodeByID(ctx, at, "k2")
 	check("code by id", domain.CodeRef{ID: "k2", Stream: "code-digestk2"}, ref, err)
