@@ -6,10 +6,12 @@
 // source; a notice is told to one connection at a time, to the next one when it is not answered within AnswerWithin, and
 // ends when it was: at least once, and Users tells them apart by their codes. Codes and passwords are never logged.
 //
-// What an answer is: the websocket's own pong behind the message, which every client sends once it has read it, for the
-// vendor documents none of its own. A Users that lost a notice can ask by GetProvisionedDevice.
+// What an answer is (AnswerWithin): the websocket's own pong behind the message, which every client sends once it has read
+// it (RFC 6455 §5.5.3), for the vendor documents none of its own: a guess that waits for the real Users. A Users that lost a notice can ask by GetProvisionedDevice.
 //
-// Not here: subscriptions to changes of devices and domains, device configurations, passwords of a whole instance.
+// Device configurations are the tenant's jobs of configuration; passwords and scripts in them are not told.
+//
+// Not here: subscriptions to changes of devices, domains and configurations, passwords of a whole instance.
 package usersapp
 
 import (
@@ -19,6 +21,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -172,6 +176,7 @@ type request struct {
 	SIP      string          `json:"sip"`
 	Type     string          `json:"type"`
 	Code     string          `json:"code"`
+	ID       string          `json:"id"`
 	Rollout  bool            `json:"rollout"`
 	Admin    bool            `json:"administrative"`
 	HWIDs    string          `json:"hwIds"`
@@ -327,6 +332,10 @@ func (c *conn) answer(ctx context.Context, r request) error {
 		fields, err = c.domains(ctx)
 	case "GetDevices", "GetFilteredDevices":
 		err = c.devices(ctx, r)
+	case "GetDeviceConfigs":
+		err = c.configs(ctx, r)
+	case "GetDeviceConfig":
+		fields, err = c.config(ctx, r)
 	case "GetUnassignedDevicesCount":
 		fields = reply{"count": 0} // those that belong to no tenant are an administrator's to see
 	default:
@@ -462,6 +471,74 @@ func (c *conn) devices(ctx context.Context, r request) error {
 		}
 		p.Cursor = l.Next
 	}
+}
+
+// configs lists the jobs of configuration of the tenant without their values, in as many messages as it takes.
+func (c *conn) configs(ctx context.Context, r request) error {
+	const most = wire.MaxMessage / 2 // bytes of one message's list; one config has a quarter of that at most
+	out, size := []wire.Config{}, 0
+	tell := func(last bool) error {
+		err := c.write(ctx, r.reply("GetDeviceConfigsResult", reply{"configs": out, "last": last}))
+		out, size = []wire.Config{}, 0
+		return err
+	}
+	for p := (projections.Page{Limit: portion}); ; {
+		l, err := projections.ListJobs(ctx, c.s.opt.Views, projections.JobFilter{Tenants: []domain.TenantID{c.tenant}}, p)
+		if err != nil {
+			return err
+		}
+		for _, j := range l.Items {
+			if j.Type == domain.JobSoftware {
+				continue
+			}
+			config := c.configOf(j)
+			b, err := json.Marshal(config)
+			if err != nil {
+				return err
+			}
+			if size += len(b); size > most {
+				if err := tell(false); err != nil {
+					return err
+				}
+				size = len(b)
+			}
+			out = append(out, config)
+		}
+		if l.Next == "" {
+			return tell(true)
+		}
+		p.Cursor = l.Next
+	}
+}
+
+func (c *conn) configOf(j projections.Job) wire.Config {
+	out := wire.Config{ID: string(j.JobID), DomainID: string(c.tenant), Type: j.Type, Name: j.Name, Categories: []string{}}
+	for _, id := range j.Categories {
+		out.Categories = append(out.Categories, string(id))
+	}
+	return out
+}
+
+// config tells the values of one configuration, each in a message of its own, and then which it was.
+func (c *conn) config(ctx context.Context, r request) (reply, error) {
+	j, ok, err := projections.JobByID(ctx, c.s.opt.Views, domain.JobID(r.ID))
+	if err != nil {
+		return nil, err
+	}
+	if !ok || j.TenantID != c.tenant || j.Type == domain.JobSoftware || j.State == projections.StateCancelled {
+		return reply{"error": "no such device configuration"}, nil
+	}
+	values := j.Config.Shown()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if values[name] == domain.Redacted {
+			continue
+		}
+		if err := c.write(ctx, r.reply("GetDeviceConfigValueResult", reply{"name": name, "value": fmt.Sprint(values[name])})); err != nil {
+			return nil, err
+		}
+	}
+	of := c.configOf(j)
+	return reply{"id": of.ID, "domainId": of.DomainID, "type": of.Type, "name": of.Name, "categories": of.Categories}, nil
 }
 
 // keep tells the connection's tenant's notices, while it is this connection's turn, and looks whether it is still there.

@@ -189,6 +189,55 @@ func TestUsersComesBack(t *testing.T) {
 	}
 }
 
+// Device configurations are the tenant's own, in messages that are not too long, and without what is secret.
+func TestUsersReadsDeviceConfigurations(t *testing.T) {
+	s := open(t)
+	job := func(tenant domain.TenantID, kind string, p domain.JobParameters, wish commands.JobWish) (domain.JobID, domain.Position) {
+		t.Helper()
+		wish.Parameters = p
+		id, out, err := s.Service.CreateJob(t.Context(), commands.CreateJob{TenantID: tenant, Type: kind, JobWish: wish})
+		s.ok(err)
+		return id, out.Position
+	}
+	media, _ := job("acme", "MEDIA", domain.JobParameters{"stunServer": "stun.example", "turnServer": "turn.example", "turnUser": "u", "turnPassword": "canary-turn"},
+		commands.JobWish{Categories: []domain.CategoryID{"acme.provisioning"}})
+	foreign, _ := job("globex", "NTP", domain.JobParameters{"ntp1": "ntp.example"}, commands.JobWish{})
+	var at domain.Position
+	for range 150 {
+		_, at = job("acme", "NTP", domain.JobParameters{"ntp1": "ntp.example"}, commands.JobWish{Name: strings.Repeat("n", 190)})
+	}
+	s.ok(s.Runner.WaitFor(t.Context(), at))
+	c := s.connect("users")
+	portions, err := c.Ask(t.Context(), "GetDeviceConfigs", nil)
+	s.ok(err)
+	n := 0
+	for _, p := range portions {
+		of, _ := p["configs"].([]any)
+		n += len(of)
+		if len(of) == 0 {
+			t.Error("an empty portion")
+		}
+	}
+	if text := fmt.Sprint(portions); n != 151 || len(portions) < 2 || strings.Contains(text, string(foreign)) || strings.Contains(text, "canary") {
+		t.Errorf("%d configurations in %d messages", n, len(portions))
+	}
+	values, err := c.Ask(t.Context(), "GetDeviceConfig", users.Message{"id": string(media)})
+	s.ok(err)
+	var got []string
+	for _, v := range values {
+		got = append(got, strings.TrimSpace(v.Text("mt")+" "+v.Text("name")+" "+v.Text("value")))
+	}
+	want := "GetDeviceConfigValueResult stunServer stun.example|GetDeviceConfigValueResult turnServer turn.example|GetDeviceConfigValueResult turnUser u|GetDeviceConfigResult"
+	if strings.Join(got, "|") != want || fmt.Sprint(values[3]["type"], values[3]["categories"]) != "MEDIA[acme.provisioning]" {
+		t.Errorf("%q, %v", got, values[3])
+	}
+	for _, id := range []string{string(foreign), "nobody", ""} {
+		if _, err := c.Ask(t.Context(), "GetDeviceConfig", users.Message{"id": id}); !errors.Is(err, users.ErrRefused) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
 // until waits until the log has an event of the type.
 func (s *site) until(kind string) {
 	s.t.Helper()

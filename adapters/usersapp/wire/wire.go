@@ -64,3 +64,13 @@ type Category struct {
 	Name     string `json:"name"`
 	Config   bool   `json:"config"`
 }
+
+// Config is a device configuration, without its values; for no categories it is for all devices of the domain. That there
+// are these fields is known, their names are not.
+type Config struct {
+	ID         string   `json:"id"`
+	DomainID   string   `json:"domainId"`
+	Type       string   `json:"type"`
+	Name       string   `json:"name"`
+	Categories []string `json:"categories"`
+}

@@ -187,7 +187,8 @@ func (c *Client) listen() {
 	}
 }
 
-// Ask sends a request and returns its answer; of a list, all its portions as they came. While Devices cannot answer it is
+// Ask sends a request and returns its answer; of a list, all its portions as they came; of a configuration, its values and
+// then which it was. While Devices cannot answer it is
 // asked again. ErrRefused with what Devices says is wrong.
 func (c *Client) Ask(ctx context.Context, mt string, fields Message) ([]Message, error) {
 	for {
@@ -227,7 +228,7 @@ func (c *Client) ask(ctx context.Context, mt string, fields Message) (out []Mess
 		select {
 		case m := <-answers:
 			out = append(out, m)
-			if last, list := m["last"]; !list || last == true {
+			if last, list := m["last"]; (!list || last == true) && m.Text("mt") == mt+"Result" {
 				return out, nil
 			}
 		case <-c.ended:
