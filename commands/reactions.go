@@ -23,6 +23,10 @@ type Reaction struct {
 	Hold bool
 	// Shared: order does not matter, so with several replicas whichever has room carries it out.
 	Shared bool
+	// Moot, if not nil, tells from the event alone that Do would do nothing; Do holds without it.
+	Moot func(r domain.Recorded, e domain.Event) bool
+	// Latest: of several events of a key and stream that wait, carrying out the last is enough.
+	Latest bool
 	// Do carries the reaction out. An error is retried with growing delays and parked at last; one that
 	// wraps ErrPermanent is parked at once.
 	Do func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error
@@ -78,6 +82,10 @@ var Reactions = []Reaction{
 		Name: "follow-rollout-row",
 		On:   []string{"code.expired", "code.revoked", "code.assignment_failed", "device.assigned"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
+		Moot: func(_ domain.Recorded, e domain.Event) bool {
+			a, assigned := e.(domain.DeviceAssigned)
+			return assigned && a.CodeID == ""
+		},
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
 			return s.FollowRolloutRow(ctx, r, e)
 		},
@@ -86,6 +94,7 @@ var Reactions = []Reaction{
 		Name: "associate-user-lines",
 		On:   []string{"device.assigned"},
 		Key:  ofDevice,
+		Moot: func(_ domain.Recorded, e domain.Event) bool { return e.(domain.DeviceAssigned).UserID == "" },
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
 			if e.(domain.DeviceAssigned).UserID == "" {
 				return nil
@@ -113,9 +122,10 @@ var Reactions = []Reaction{
 		},
 	},
 	{
-		Name: "regenerate-config",
-		On:   filesFollow,
-		Key:  ofDevice,
+		Name:   "regenerate-config",
+		On:     filesFollow,
+		Key:    ofDevice,
+		Latest: true,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
 			s.serving.making.wait(ctx, domain.DeviceID(r.Stream.ID()))
 			if done, err := s.overtaken(ctx, r, append([]string{"device.config_regenerated"}, filesFollow...)...); done || err != nil {

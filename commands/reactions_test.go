@@ -592,3 +592,26 @@ func TestReactionsToWhatIsGone(t *testing.T) {
 		}
 	}
 }
+
+// Of an event that is moot Do does nothing at all: it does not even read.
+func TestMootReactionsDoNothing(t *testing.T) {
+	r := domain.Recorded{Stream: domain.DeviceID("0080f0000001").Stream()}
+	moot := 0
+	for _, row := range commands.Reactions {
+		if row.Moot == nil {
+			continue
+		}
+		if e := (domain.DeviceAssigned{TenantID: "acme"}); row.Moot(r, e) {
+			moot++
+			if err := row.Do(t.Context(), nil, r, e); err != nil {
+				t.Errorf("%s: %v", row.Name, err)
+			}
+		}
+		if row.Moot(r, domain.DeviceAssigned{TenantID: "acme", UserID: "anna", CodeID: "c1"}) {
+			t.Errorf("%s: passes over what it is there for", row.Name)
+		}
+	}
+	if moot != 2 {
+		t.Errorf("%d rows pass over an assignment without user and code, want 2", moot)
+	}
+}

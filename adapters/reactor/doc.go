@@ -10,7 +10,8 @@
 // What always holds:
 //
 //   - A message counts as handled only when its handler returned without error, or when it stands parked
-//     in the ReactorStore. Everything up to ReactorState.Position is handled, and of what follows the
+//     in the ReactorStore; or when nothing was to be done for it (Feed.Moot), or it waited and a later one of its key and
+//     stream, still to be delivered, stands for it too (Feed.Latest). Everything up to ReactorState.Position is handled, and of what follows the
 //     positions in Done. After a crash only what was handled since the last write of that state is
 //     delivered again (at most 200 ms or 500 messages of work).
 //   - Of one key at most one message is under way. A later one is tried only when the earlier is handled.

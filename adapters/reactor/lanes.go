@@ -25,6 +25,7 @@ type work struct {
 	event    domain.Event
 	key      string
 	broken   error // the event or its key cannot be read: parked without being handed out
+	moot     bool  // there is nothing to do
 	attempts int   // made so far; for a replay on top of earlier
 	earlier  int
 	due      time.Time
@@ -76,6 +77,25 @@ func (l *lanes) add(w *work) {
 	if !k.busy && i == 0 {
 		l.place(k)
 	}
+}
+
+// overtake puts w in the place of the last work of its key, if that waits untried, is older and of the same stream, and
+// returns that; else nil, and w is still to be added.
+func (l *lanes) overtake(w *work) *work {
+	k := l.keys[w.key]
+	if k == nil || w.broken != nil {
+		return nil
+	}
+	i := len(k.queue) - 1
+	last := k.queue[i]
+	if i == 0 && k.busy || last.task != deliver || last.attempts > 0 || !last.due.IsZero() || last.broken != nil || last.rec.Stream != w.rec.Stream || !last.rec.Position.Before(w.rec.Position) {
+		return nil
+	}
+	k.queue[i] = w
+	if i == 0 {
+		l.place(k)
+	}
+	return last
 }
 
 // next releases the oldest work that may go now; its key is busy until finish or again. Without one, due

@@ -44,6 +44,21 @@ func TestLanesKeepOrderPerKey(t *testing.T) {
 				queued[w.key] = append(queued[w.key], w)
 				l.add(w)
 			},
+			"overtake": func(t *rapid.T) {
+				last++
+				w := &work{rec: domain.Recorded{Position: domain.At(last)}, key: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "key")}
+				q := queued[w.key]
+				var want *work
+				if i := len(q) - 1; i >= 0 && q[i] != busy[w.key] && q[i].due.IsZero() {
+					want = q[i]
+				}
+				if got := l.overtake(w); got != want {
+					t.Fatalf("overtook %v, want %v", got, want)
+				}
+				if want != nil {
+					q[len(q)-1] = w
+				}
+			},
 			"next": func(t *rapid.T) {
 				want := eligible()
 				got, due := l.next(now)

@@ -63,14 +63,14 @@ type Reactor struct {
 }
 
 // ErrBadReaction: a row of the table is not complete, or two have one name.
-var ErrBadReaction = errors.New("reaction needs a name of its own, events, a key and something to do, and cannot be both held and shared")
+var ErrBadReaction = errors.New("reaction needs a name of its own, events, a key and something to do, and cannot be held and also shared or only of the latest")
 
 // New checks the table. Errors: ErrBadReaction, ErrBadFrom, or the Registerer's.
 func New(o Options) (*Reactor, error) {
 	r := &Reactor{opt: o, rows: make(map[string]commands.Reaction, len(o.Reactions)), shared: map[string]*shared{}, started: make(chan struct{}), ended: make(chan struct{})}
 	feeds := make(map[string]Feed, len(o.Reactions))
 	for _, row := range o.Reactions {
-		if _, twice := r.rows[row.Name]; twice || row.Name == "" || len(row.On) == 0 || row.Key == nil || row.Do == nil || row.Hold && row.Shared {
+		if _, twice := r.rows[row.Name]; twice || row.Name == "" || len(row.On) == 0 || row.Key == nil || row.Do == nil || row.Hold && (row.Shared || row.Latest) {
 			return nil, fmt.Errorf("reaction %q: %w", row.Name, ErrBadReaction)
 		}
 		r.rows[row.Name] = row
@@ -108,7 +108,7 @@ func feedOf(row commands.Reaction) Feed {
 	for _, name := range row.On {
 		on[name] = true
 	}
-	return Feed{Name: row.Name, Wants: func(r domain.Recorded) bool { return on[r.Type] }, Key: row.Key, Hold: row.Hold}
+	return Feed{Name: row.Name, Wants: func(r domain.Recorded) bool { return on[r.Type] }, Key: row.Key, Hold: row.Hold, Moot: row.Moot, Latest: row.Latest}
 }
 
 // Prepare settles where every reaction begins, durably. On an empty log that is the start; call it before

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -218,10 +219,60 @@ func TestReplayOfAnotherEvent(t *testing.T) {
 	})
 }
 
+// Of what waits in a stream the last is carried out, and what is moot is not; a restart repeats and loses nothing.
+func TestLatestAndMoot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		under, release := make(chan struct{}, 10), make(chan struct{})
+		mend := row("mend", false, func(ctx context.Context, r domain.Recorded) error {
+			under <- struct{}{}
+			select {
+			case <-release:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			j.note("%s %d", r.Stream.ID(), r.Revision)
+			return nil
+		})
+		mend.Latest = true
+		mend.Moot = func(r domain.Recorded, _ domain.Event) bool { return r.Stream == "layer-moot" }
+		g := newRig(t, mend)
+		r, stop := g.run()
+		put := func(streams ...domain.StreamID) {
+			for _, s := range streams {
+				g.log.put(t, s)
+			}
+		}
+		put("layer-a")
+		<-under
+		put("layer-a", "layer-moot", "layer-a", "layer-a", "layer-moot")
+		synctest.Wait()
+		stop() // while the first is under way, and with the last still to come
+		want(t, "handled before the restart", []string(nil), j.take())
+		close(release)
+		r, stop = g.run()
+		g.settle(r)
+		ran := j.take()
+		if len(ran) == 0 || ran[len(ran)-1] != "a 3" || slices.ContainsFunc(ran, func(s string) bool { return strings.HasPrefix(s, "moot") }) {
+			t.Errorf("ran %v", ran)
+		}
+		stop()
+		state := g.store.states["mend"]
+		r, stop = g.run()
+		g.settle(r)
+		want(t, "after all is done", []string(nil), j.take())
+		stop()
+		want(t, "its position", state, g.store.states["mend"])
+	})
+}
+
 func TestNewRefusesBadTables(t *testing.T) {
 	good := row("mend", false, nil)
+	heldAndLatest := row("mend", true, nil)
+	heldAndLatest.Latest = true
 	for name, rows := range map[string][]commands.Reaction{
 		"two of a name": {good, good},
+		"held, latest":  {heldAndLatest},
 		"no name":       {{On: good.On, Key: good.Key, Do: good.Do}},
 		"no events":     {{Name: "x", Key: good.Key, Do: good.Do}},
 		"no key":        {{Name: "x", On: good.On, Do: good.Do}},

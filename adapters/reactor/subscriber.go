@@ -47,6 +47,11 @@ type Feed struct {
 	Key   func(domain.Recorded, domain.Event) string
 	// Hold parks later messages of a key behind a parked one.
 	Hold bool
+	// Moot, if not nil, tells of an event that is wanted and decoded that there is nothing to do: it is passed over. Pure and fast.
+	Moot func(domain.Recorded, domain.Event) bool
+	// Latest: a message that waits untried gives way to the next one of its key and stream, and counts as handled with it
+	// still to come. Not with Hold.
+	Latest bool
 }
 
 // Config is what a Subscriber works with. Zero values mean the default in parentheses.

@@ -249,7 +249,7 @@ func (s *subscription) take(f *found) bool {
 	_, parked := s.parkedAt[p]
 	switch {
 	case !s.read.Before(p):
-	case w == nil || parked:
+	case w == nil || w.moot || parked:
 		delete(s.passed, p)
 		s.skip(p)
 	case len(s.window.marks) >= s.cfg.Window:
@@ -261,6 +261,13 @@ func (s *subscription) take(f *found) bool {
 			delete(s.passed, p)
 			s.advance(w.mark)
 			break
+		}
+		if s.feed.Latest {
+			if before := s.lanes.overtake(w); before != nil {
+				s.stats.Handled++
+				s.advance(before.mark)
+				break
+			}
 		}
 		s.lanes.add(w)
 		s.wake.Signal()
@@ -278,6 +285,7 @@ func (s *subscription) prepare(f *found) (w *work) {
 	}()
 	if w.event, w.broken = f.decode(); w.broken == nil {
 		w.key = s.feed.Key(f.rec, w.event)
+		w.moot = s.feed.Moot != nil && s.feed.Moot(f.rec, w.event)
 	}
 	return w
 }
