@@ -159,7 +159,7 @@ func (s *Service) usable(ctx context.Context, id domain.LayerID) (domain.Layer, 
 	if id == "" {
 		return domain.Layer{}, nil
 	}
-	l, _, err := load[domain.Layer](ctx, s.Log, id.Stream())
+	l, _, err := s.layers.now(ctx, s.Log, id.Stream())
 	return l, err
 }
 
@@ -171,7 +171,7 @@ func (s *Service) Mould(ctx context.Context, at domain.Position, tenant domain.T
 		return mould, nil, false, err
 	}
 	for _, id := range ids {
-		l, _, err := load[domain.Layer](ctx, s.Log, id.Stream())
+		l, _, err := s.layers.now(ctx, s.Log, id.Stream())
 		if err != nil {
 			return mould, nil, false, err
 		}

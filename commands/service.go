@@ -83,6 +83,7 @@ type Service struct {
 	ownKeys   ownKeys
 	discovery discovery
 	layers    stateCache[domain.Layer]
+	tenants   stateCache[domain.Tenant]
 	jobLists  stateCache[domain.Jobs]
 	jobs      jobs
 	// planning: this is the service of a dry run.

@@ -8,7 +8,7 @@ import (
 
 // liveTenant is nil when things can be made below the tenant.
 func (s *Service) liveTenant(ctx context.Context, id domain.TenantID) error {
-	t, _, err := load[domain.Tenant](ctx, s.Log, id.Stream())
+	t, _, err := s.tenants.now(ctx, s.Log, id.Stream())
 	if err != nil {
 		return err
 	}
