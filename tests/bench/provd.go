@@ -467,7 +467,13 @@ func (p *platform) contact(b *bench, n int) error {
 		return err
 	}
 	b.add(fmt.Sprintf("first contact of %s unknown phones, each gets a copy of the mould", thousands(n)), perSecond(n, took, "phones")+fmt.Sprintf(", %.2f ms of processor time each", float64(used.Microseconds())/1000/float64(n)), wazoContact, "1,000/s")
+	if err := p.quiet(b.ctx); err != nil {
+		return err
+	}
 	if _, err := p.call(b.ctx, "DELETE", "/cfg_mgr/configs/autoprov", nil); err != nil {
+		return err
+	}
+	if err := p.quiet(b.ctx); err != nil { // the files of those that stand on the mould are made anew, which is not first contact
 		return err
 	}
 	if took, used, err = run(3); err != nil {
