@@ -314,6 +314,11 @@ func addPhone(ctx context.Context, cfg Config, code *string, shown func(string, 
 				return "", errors.New("the connection ended")
 			}
 			if m.Text("mt") == "DeviceProvisioned" && m.Text("code") == *code {
+				select { // it stays a little, so that it answers, and is not told again the next time
+				case <-c.ended:
+				case <-ctx.Done():
+				case <-time.After(cfg.Retry):
+				}
 				return m.Text("device"), nil
 			}
 		case <-ctx.Done():
