@@ -79,14 +79,11 @@ func IsSoftphoneToken(text string) bool { return strings.HasPrefix(text, tokenPr
 // password, a dead code and a token that never was one; domain.ErrSoftphoneSignedOut for a token that is dead for good;
 // a *GuessError when source or user must wait; ErrSignInBusy, and everything else is our trouble.
 func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (SoftphoneAnswer, error) {
-	cloud, _, err := load[domain.Cloud](ctx, s.Log, in.CloudID.Stream())
+	cloud, err := s.cloudOf(ctx, in)
 	if err != nil {
-		return SoftphoneAnswer{}, &SoftphoneError{err, true}
+		return SoftphoneAnswer{}, err
 	}
-	if !cloud.Exists || in.Editable && cloud.Policy.LiveOnly {
-		return SoftphoneAnswer{}, domain.ErrCloudIDUnknown
-	}
-	ctx = WithCaller(ctx, Caller{Actor: "phone:softphone", IP: in.IP, Listener: "phones"})
+	ctx = softphoneCaller(ctx, in)
 	answer, err := s.serveSoftphone(ctx, cloud, in)
 	var guess *GuessError
 	switch {
@@ -94,6 +91,22 @@ func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (Softpho
 		return answer, err
 	}
 	return SoftphoneAnswer{}, &SoftphoneError{err, !cloud.FailClosed}
+}
+
+// cloudOf is the cloud ID an app calls by: domain.ErrCloudIDUnknown, or a *SoftphoneError.
+func (s *Service) cloudOf(ctx context.Context, in SoftphoneCall) (domain.Cloud, error) {
+	cloud, _, err := load[domain.Cloud](ctx, s.Log, in.CloudID.Stream())
+	switch {
+	case err != nil:
+		return cloud, &SoftphoneError{err, true}
+	case !cloud.Exists || in.Editable && cloud.Policy.LiveOnly:
+		return cloud, domain.ErrCloudIDUnknown
+	}
+	return cloud, nil
+}
+
+func softphoneCaller(ctx context.Context, in SoftphoneCall) context.Context {
+	return WithCaller(ctx, Caller{Actor: "phone:softphone", IP: in.IP, Listener: "phones"})
 }
 
 func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in SoftphoneCall) (SoftphoneAnswer, error) {

@@ -96,6 +96,24 @@ type SoftphoneServed struct {
 	At      time.Time        `json:"at"`
 }
 
+// SoftphonePushTokenReported: an app told by what push tokens its phone is woken; it tells so at every start, and it is
+// recorded when they are not those it told last. Tokens is a SoftphonePush as JSON, sealed under the user's key.
+type SoftphonePushTokenReported struct {
+	InstallID string    `json:"install_id"`
+	Tokens    Secret    `json:"tokens"`
+	At        time.Time `json:"at"`
+}
+
+// SoftphonePush are the push tokens of an app, in the vendor's terms. One of the tokens at least is not empty.
+type SoftphonePush struct {
+	Selector     string `json:"selector,omitempty"`      // names the account within the app
+	IncomingCall string `json:"incoming_call,omitempty"` // the token by which calls are announced
+	Other        string `json:"other,omitempty"`         // the token for everything else
+	// AppIncomingCall and AppOther are the apps the tokens are for, as the makers' push services know them.
+	AppIncomingCall string `json:"app_incoming_call,omitempty"`
+	AppOther        string `json:"app_other,omitempty"`
+}
+
 // SoftphoneDenied: wrong passwords or codes were shown for the user Count times in the hour that began at Hour (D27).
 type SoftphoneDenied struct {
 	Hour  time.Time `json:"hour"`
@@ -105,18 +123,19 @@ type SoftphoneDenied struct {
 // SoftphoneRemoved: nobody signs in under the user name any more, and all apps are signed out.
 type SoftphoneRemoved struct{}
 
-func (SoftphoneDefined) EventType() string     { return "softphone.defined" }
-func (SoftphoneAmended) EventType() string     { return "softphone.amended" }
-func (SoftphonePasswordSet) EventType() string { return "softphone.password_set" }
-func (SoftphoneCodeIssued) EventType() string  { return "softphone.code_issued" }
-func (SoftphoneSignedIn) EventType() string    { return "softphone.signed_in" }
-func (SoftphoneSignedOut) EventType() string   { return "softphone.signed_out" }
-func (SoftphoneServed) EventType() string      { return "softphone.served" }
-func (SoftphoneDenied) EventType() string      { return "softphone.denied" }
-func (SoftphoneRemoved) EventType() string     { return "softphone.removed" }
+func (SoftphoneDefined) EventType() string           { return "softphone.defined" }
+func (SoftphoneAmended) EventType() string           { return "softphone.amended" }
+func (SoftphonePasswordSet) EventType() string       { return "softphone.password_set" }
+func (SoftphoneCodeIssued) EventType() string        { return "softphone.code_issued" }
+func (SoftphoneSignedIn) EventType() string          { return "softphone.signed_in" }
+func (SoftphoneSignedOut) EventType() string         { return "softphone.signed_out" }
+func (SoftphoneServed) EventType() string            { return "softphone.served" }
+func (SoftphonePushTokenReported) EventType() string { return "softphone.push_token_reported" }
+func (SoftphoneDenied) EventType() string            { return "softphone.denied" }
+func (SoftphoneRemoved) EventType() string           { return "softphone.removed" }
 
 var softphoneEvents = []entry{of[SoftphoneDefined](), of[SoftphoneAmended](), of[SoftphonePasswordSet](), of[SoftphoneCodeIssued](),
-	of[SoftphoneSignedIn](), of[SoftphoneSignedOut](), of[SoftphoneServed](), of[SoftphoneDenied](), of[SoftphoneRemoved]()}
+	of[SoftphoneSignedIn](), of[SoftphoneSignedOut](), of[SoftphoneServed](), of[SoftphonePushTokenReported](), of[SoftphoneDenied](), of[SoftphoneRemoved]()}
 
 // MaxInstalls is how many apps one user may be signed in with; one more signs the oldest out. Of those signed out the
 // latest goneInstalls are remembered, to be told so.
@@ -132,6 +151,8 @@ const SoftphoneCodeTTL = 24 * time.Hour
 type SoftphoneInstall struct {
 	SoftphoneSignedIn
 	Out string `json:"out,omitempty"` // why its token is dead; empty while it lives
+	// Push is what the app reported last; zero when it never did, and when it is signed out.
+	Push SoftphonePushTokenReported `json:"push,omitzero"`
 }
 
 // Softphone is what a softphone stream adds up to.
@@ -191,6 +212,11 @@ func (p Softphone) Apply(e Event) Softphone {
 		}
 	case SoftphoneServed:
 		p.Served = p.served(e)
+	case SoftphonePushTokenReported:
+		if i := p.live(e.InstallID); i >= 0 {
+			p.Installs = slices.Clone(p.Installs)
+			p.Installs[i].Push = e
+		}
 	case SoftphoneSignedOut:
 		p.Installs = p.out(e.Cause, func(i SoftphoneInstall) bool { return i.InstallID == e.InstallID })
 	case SoftphoneRemoved:
@@ -205,7 +231,7 @@ func (p Softphone) out(cause string, over func(SoftphoneInstall) bool) []Softpho
 	dead := 0
 	for i := len(installs) - 1; i >= 0; i-- {
 		if installs[i].Out == "" && over(installs[i]) {
-			installs[i].Out = cause
+			installs[i].Out, installs[i].Push = cause, SoftphonePushTokenReported{}
 		}
 		if installs[i].Out != "" {
 			if dead++; dead > goneInstalls {
@@ -219,6 +245,23 @@ func (p Softphone) out(cause string, over func(SoftphoneInstall) bool) []Softpho
 func (p Softphone) signedIn(e SoftphoneSignedIn) []SoftphoneInstall {
 	before := p.out("displaced", func(i SoftphoneInstall) bool { return e.InstallHash != "" && i.InstallHash == e.InstallHash })
 	return append(slices.Clip(before), SoftphoneInstall{SoftphoneSignedIn: e})
+}
+
+// live is where the installation stands among Installs, if it is signed in; else negative.
+func (p Softphone) live(install string) int {
+	return slices.IndexFunc(p.Installs, func(i SoftphoneInstall) bool { return i.InstallID == install && i.Out == "" })
+}
+
+// ReportPush records by what push tokens an app is woken; the same as before is no news.
+func (p Softphone) ReportPush(e SoftphonePushTokenReported) ([]Event, error) {
+	i := p.live(e.InstallID)
+	switch {
+	case p.Live() != nil || i < 0:
+		return nil, ErrSoftphoneSignedOut
+	case !p.Installs[i].Push.Tokens.IsZero() && p.Installs[i].Push.Tokens.Same(e.Tokens.Sealed):
+		return nil, nil
+	}
+	return []Event{e}, nil
 }
 
 // app is what an app is known by in Served.

@@ -25,7 +25,24 @@ func RefreshPostData(cloudID string) string {
 const (
 	SoftphoneAccountPath = "/softphone/v1/account"
 	SoftphoneGlobalPath  = "/softphone/v1/global"
+	// Services besides provisioning, for apps that are signed in.
+	SoftphoneContactsPath = "/softphone/v1/contacts"
+	SoftphoneBalancePath  = "/softphone/v1/balance"
+	SoftphonePushPath     = "/softphone/v1/push"
 )
+
+// SoftphonePushParameters are what the vendor's push token reporter fills in, in the order they are sent; pushToken and
+// pushappid are what older apps know.
+var SoftphonePushParameters = []string{"selector", "pushTokenIncomingCall", "pushTokenOther", "pushappid_incoming_call", "pushappid_other", "pushToken", "pushappid"}
+
+// pushPostData is what the push token reporter says besides who it is.
+func pushPostData() string {
+	var b strings.Builder
+	for _, name := range SoftphonePushParameters {
+		b.WriteString("&" + name + "=%" + name + "%")
+	}
+	return b.String()
+}
 
 // PortalDefinitions are the web service definitions to put into the vendor's portal for a cloud ID, in the portal's order.
 // base is the URL of the phone plane; cloudID is spelled as the portal has it. Letter case is the vendor's: the first prefix
@@ -37,6 +54,9 @@ func PortalDefinitions(base, cloudID string) []PortalValue {
 		{"InitialProvisioning", SoftphoneAccountPath, InitialPostData},
 		{"initialGlobalProvisioning", SoftphoneGlobalPath, InitialPostData},
 		{"globalExtProv", SoftphoneGlobalPath, RefreshPostData(cloudID)},
+		{"wsContacts", SoftphoneContactsPath, RefreshPostData(cloudID)},
+		{"genericBalanceCheck", SoftphoneBalancePath, RefreshPostData(cloudID)},
+		{"pushTokenReporter", SoftphonePushPath, RefreshPostData(cloudID) + pushPostData()},
 	} {
 		out = append(out, PortalValue{s.prefix + "Url", base + s.path}, PortalValue{s.prefix + "Method", "POST"},
 			PortalValue{s.prefix + "ContentType", formType}, PortalValue{s.prefix + "PostData", s.data})

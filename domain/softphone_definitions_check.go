@@ -13,9 +13,13 @@ import (
 type portalService struct {
 	prefix, path string
 	initial      bool // called before there is an account
+	// extra: the provider may leave it out, or have a server of its own for it.
+	extra bool
 }
 
-var portalServices = []portalService{{"InitialProvisioning", SoftphoneAccountPath, true}, {"initialGlobalProvisioning", SoftphoneGlobalPath, true}, {"globalExtProv", SoftphoneGlobalPath, false}}
+var portalServices = []portalService{{prefix: "InitialProvisioning", path: SoftphoneAccountPath, initial: true}, {prefix: "initialGlobalProvisioning", path: SoftphoneGlobalPath, initial: true},
+	{prefix: "globalExtProv", path: SoftphoneGlobalPath}, {prefix: "wsContacts", path: SoftphoneContactsPath, extra: true}, {prefix: "genericBalanceCheck", path: SoftphoneBalancePath, extra: true},
+	{prefix: "pushTokenReporter", path: SoftphonePushPath, extra: true}}
 
 // otherPortalNames are names of the portal that are no service called here.
 var otherPortalNames = []string{"globalExtProvRefresh", "dialActionWsRefresh", "wsContactsRefresh", "wsContactsRefreshInterval", "extProvInterval", "extProvLogoutStatusCode"}
@@ -70,6 +74,9 @@ func (s portalService) check(f *findings, fields map[string]string, base, cloudI
 	for _, suffix := range serviceSuffixes {
 		d[suffix] = fields[s.prefix+suffix]
 	}
+	if s.extra && !leadsTo(d["Url"], base) {
+		return
+	}
 	if d["Url"] == "" {
 		switch {
 		case s.path == SoftphoneAccountPath:
@@ -81,7 +88,7 @@ func (s portalService) check(f *findings, fields map[string]string, base, cloudI
 		}
 		return
 	}
-	placeholders := vocabulary.Placeholders
+	placeholders := slices.Concat(vocabulary.Placeholders, vocabulary.ServicePlaceholders[s.prefix])
 	if s.initial {
 		placeholders = append(slices.Clone(placeholders), "username", "password", "fullcode")
 	}
@@ -94,6 +101,14 @@ func (s portalService) check(f *findings, fields map[string]string, base, cloudI
 	if s.checkBody(f, d, parameters) {
 		s.checkParameters(f, parameters, inPath, cloudID)
 	}
+}
+
+// leadsTo tells whether an address is of the server that base is of.
+func leadsTo(text, base string) bool {
+	u, _, _ := strings.Cut(text, "?")
+	there, err := url.Parse(strings.ReplaceAll(u, "%", "_"))
+	here, hereErr := url.Parse(base)
+	return err == nil && hereErr == nil && there.Host != "" && strings.EqualFold(there.Host, here.Host)
 }
 
 // checkURL answers whether the path carries the user's token.
@@ -180,7 +195,7 @@ func (s portalService) add(f *findings, at string, parameters map[string]string,
 	switch old, twice := parameters[name]; {
 	case twice && old != v:
 		f.refuse("CS-WS-5", at, "sends "+name+" a second time, with another value")
-	case !slices.Contains([]string{"cloud_id", "cloud_username", "username", "cloud_password", "password", "install", "installid", "initial", "initialScreen", ""}, name):
+	case !slices.Contains([]string{"cloud_id", "cloud_username", "username", "cloud_password", "password", "install", "installid", "initial", "initialScreen", ""}, name) && !(s.path == SoftphonePushPath && slices.Contains(SoftphonePushParameters, name)):
 		f.warn("CS-WS-5", at, "sends "+name+", which is not asked for here")
 	}
 	parameters[name] = v

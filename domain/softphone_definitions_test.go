@@ -61,7 +61,12 @@ func TestCheckDefinitions(t *testing.T) {
 		{"globalExtProvUrl", "", "W CS-WS-4 globalExtProvUrl"},
 		{"initialProvisioningUrl", account, "E CS-WS-3 initialProvisioningUrl InitialProvisioningUrl"},
 		{"GlobalExtProvRefresh", "3600", "E CS-WS-3 GlobalExtProvRefresh globalExtProvRefresh"},
-		{"wsContactsUrl", "https://x.example/", ""},
+		{"wsContactsUrl", "https://x.example/", ""}, // a server of the provider's own
+		{"wsContactsUrl", "", ""},
+		{"wsContactsUrl", "https://prov.example.net/softphone/v1/contact", "E CS-WS-4 wsContactsUrl"},
+		{"genericBalanceCheckUrl", "https://prov.example.net/softphone/v1/balance/%account[cloud_password]%", ""},
+		{"genericBalanceCheckPostData", "cloud_id=ACME&cloud_password=%password%&install=%installid%", "W CS-AC-6 genericBalanceCheckPostData|E CS-WS-5 genericBalanceCheckPostData cloud_password=%account[cloud_password]%"},
+		{"pushTokenReporterPostData", domain.RefreshPostData("ACME") + "&pushTokenOther=%pushTokenOther%&token=%pushtoken%", "W CS-AC-6 pushTokenReporterPostData pushToken|W CS-WS-5 pushTokenReporterPostData"},
 		{"somethingElse", "1", "W CS-WS-3 somethingElse"},
 		{"InitialProvisioningUrl", "http://prov.example.net/softphone/v1/account", "E CS-AC-5 InitialProvisioningUrl"},
 		{"InitialProvisioningUrl", "lua://x/softphone/v1/account", "E CS-AC-5 InitialProvisioningUrl|W CS-WS-4 InitialProvisioningUrl"},

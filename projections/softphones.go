@@ -62,7 +62,7 @@ type Softphone struct {
 	Head
 }
 
-var softphones = newNoun("softphone", "softphones", 3, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT", "code_epoch TEXT", "code_until INTEGER",
+var softphones = newNoun("softphone", "softphones", 4, []string{"live INTEGER NOT NULL", "known INTEGER NOT NULL", "tenant_id TEXT", "user_id TEXT", "cloud_id TEXT", "code_epoch TEXT", "code_until INTEGER",
 	"revision INTEGER NOT NULL"},
 	func(_ string, d *Doc[domain.Softphone]) []any {
 		s := d.State

@@ -49,6 +49,9 @@ type softphoneApp struct {
 	Via        string    `json:"via"`
 	SignedInAt time.Time `json:"signed_in_at"`
 	Out        string    `json:"out,omitempty" doc:"why it is signed out; absent while it is not"`
+	// Of push tokens nobody is shown more than whether they are those of before.
+	PushFingerprint string     `json:"push_fingerprint,omitempty" doc:"of the push tokens the app reported last; absent when it never did"`
+	PushReportedAt  *time.Time `json:"push_reported_at,omitempty"`
 }
 
 func (a *api) softphone(ctx context.Context, row projections.Softphone) (softphone, error) {
@@ -63,7 +66,11 @@ func (a *api) softphone(ctx context.Context, row projections.Softphone) (softpho
 		p.CodeUntil = &row.CodeUntil
 	}
 	for _, i := range row.Installs {
-		p.Apps = append(p.Apps, softphoneApp{i.InstallID, i.Via, i.At, i.Out})
+		app := softphoneApp{ID: i.InstallID, Via: i.Via, SignedInAt: i.At, Out: i.Out, PushFingerprint: i.Push.Tokens.Fingerprint}
+		if app.PushFingerprint != "" {
+			app.PushReportedAt = &i.Push.At
+		}
+		p.Apps = append(p.Apps, app)
 	}
 	return p, err
 }

@@ -1,5 +1,6 @@
 // Package softphone is what apps of Cloud Softphone (Acrobits) call on the phone plane: /softphone/v1/account, "External
-// Provisioning", and /softphone/v1/global, "Global External Provisioning".
+// Provisioning", and /softphone/v1/global, "Global External Provisioning"; and, once they are signed in, contacts, balance
+// and push, the directory of their tenant, a text that stands for a balance, and the report of their push tokens.
 //
 // What always holds: an answer that is no success is an <error> document with a status that is not 2xx, for the app takes
 // any 2xx as an account; the logout status (410) is answered for a token that is dead for good and for nothing else, for it
@@ -17,10 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,11 +34,18 @@ import (
 	"ledgerline/adapters/softphone/wire"
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/projections"
 )
 
 // Provisioner answers apps: *commands.Service.
 type Provisioner interface {
 	ServeSoftphone(ctx context.Context, in commands.SoftphoneCall) (commands.SoftphoneAnswer, error)
+	// SoftphoneTenant, SoftphoneBalance and ReportSoftphonePush answer apps that are signed in.
+	SoftphoneTenant(ctx context.Context, in commands.SoftphoneCall) (domain.TenantID, error)
+	SoftphoneBalance(ctx context.Context, in commands.SoftphoneCall) (string, error)
+	ReportSoftphonePush(ctx context.Context, in commands.SoftphoneCall, push domain.SoftphonePush) error
+	// Open is the clear text of a name or number; empty for what was erased.
+	Open(ctx context.Context, v domain.Sealed) (string, error)
 	// SoftphoneCurrent tells whether an answer that followed from inputs still holds.
 	SoftphoneCurrent(inputs []domain.Input) bool
 }
@@ -47,9 +57,10 @@ type Client struct {
 	Private bool
 }
 
-// Options of New. Provisioner and Client are needed.
+// Options of New. Provisioner and Client are needed, Views for contacts.
 type Options struct {
 	Provisioner Provisioner
+	Views       projections.Querier
 	Client      func(ctx context.Context) Client
 	// Links is the URL of the phone plane where retail apps are let in by a link; empty where they are not.
 	Links string
@@ -63,9 +74,15 @@ type Options struct {
 const Segment = "softphone"
 
 const (
-	account = "/" + Segment + "/v1/account"
-	global  = "/" + Segment + "/v1/global"
+	account  = domain.SoftphoneAccountPath
+	global   = domain.SoftphoneGlobalPath
+	contacts = domain.SoftphoneContactsPath
+	balance  = domain.SoftphoneBalancePath
+	push     = domain.SoftphonePushPath
 )
+
+// services are the paths, each with its name in the metrics.
+var services = map[string]string{account: "account", global: "global", contacts: "contacts", balance: "balance", push: "push"}
 
 // Limits of one request.
 const (
@@ -76,8 +93,9 @@ const (
 
 type handler struct {
 	Options
-	answers answers
-	metrics metrics
+	answers   answers
+	directory directories
+	metrics   metrics
 }
 
 // New makes the handler of everything below /softphone/.
@@ -94,7 +112,7 @@ func New(o Options) http.Handler {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	path, token := r.URL.Path, ""
-	for _, known := range []string{account, global} {
+	for known := range services {
 		if rest, ok := strings.CutPrefix(path, known+"/"); ok && commands.IsSoftphoneToken(rest) && !strings.Contains(rest, "/") {
 			path, token = known, rest
 		}
@@ -106,7 +124,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		path = account
 	}
-	if path != account && path != global {
+	if services[path] == "" {
 		fail(w, r, http.StatusNotFound, "There is nothing here.")
 		return
 	}
@@ -127,7 +145,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, http.StatusForbidden, "This address has to be called over https.")
 		return
 	}
-	call, initial, err := parse(w, r, token)
+	call, sent, err := parse(w, r, token, path)
 	if err != nil {
 		// The message says which parameter and how, never what was in it; "escaping" is a template of ours or the app's that
 		// puts values where they cannot stand.
@@ -136,10 +154,23 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	call.Global, call.IP = path == global, client.IP
-	status := h.answer(w, r, call, initial, start)
-	h.metrics.answered(serviceOf(call), status)
+	initial := !commands.IsSoftphoneToken(call.Password)
+	status := h.serve(w, r, path, call, sent, start)
+	h.metrics.answered(services[path], status)
 	zerolog.Ctx(r.Context()).Info().Str("route", path).Str("cloud_id", string(call.CloudID)).Bool("editable", call.Editable).Bool("initial", initial).Str("ip", client.IP).Int("status", status).
 		Dur("elapsed_ms", time.Since(start)).Msg("softphone asked")
+}
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, path string, call commands.SoftphoneCall, sent map[string]string, start time.Time) int {
+	switch path {
+	case contacts:
+		return h.contacts(w, r, call, start)
+	case balance:
+		return h.balance(w, r, call, start)
+	case push:
+		return h.push(w, r, call, sent, start)
+	}
+	return h.answer(w, r, call, start)
 }
 
 func serviceOf(call commands.SoftphoneCall) string {
@@ -149,8 +180,9 @@ func serviceOf(call commands.SoftphoneCall) string {
 	return "account"
 }
 
-// answer turns what comes of a call into what the app understands. It is the one place that does.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, call commands.SoftphoneCall, initial bool, start time.Time) int {
+// answer turns what comes of provisioning into what the app understands.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, call commands.SoftphoneCall, start time.Time) int {
+	initial := !commands.IsSoftphoneToken(call.Password)
 	key, keeps := keyOf(call)
 	if keeps {
 		if k, ok := h.answers.get(key, h.Now(), h.Provisioner.SoftphoneCurrent); ok {
@@ -159,47 +191,60 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, call commands.S
 		}
 	}
 	got, err := h.Provisioner.ServeSoftphone(r.Context(), call)
-	var guess *commands.GuessError
 	var trouble *commands.SoftphoneError
+	if err != nil && errors.As(err, &trouble) && trouble.FailOpen && call.Global && initial && r.Context().Err() == nil {
+		h.report(r, call, err)
+		return send(w, r, wire.Global(domain.SoftphoneDocument{}, nil, false), false)
+	}
+	if err != nil {
+		return h.refuse(w, r, call, err, start, map[bool]int{true: http.StatusForbidden, false: domain.SoftphoneLogoutStatus}[call.Global])
+	}
+	body := wire.Account(got.Document)
+	if call.Global {
+		body = wire.Global(got.Document, got.Remove, got.Replace)
+	}
+	h.metrics.answers.WithLabelValues(serviceOf(call), "log").Inc()
+	if keeps && len(got.Inputs) > 0 {
+		until := h.Now().Add(answersAge)
+		if !got.Until.IsZero() && got.Until.Before(until) {
+			until = got.Until
+		}
+		h.answers.put(key, kept{body, got.Inputs, until})
+	}
+	return send(w, r, body, call.Global && !initial)
+}
+
+// refuse answers why an app gets nothing. It is the one place that does. signedOut is the status for a token that is dead
+// for good.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, call commands.SoftphoneCall, err error, start time.Time, signedOut int) int {
+	var guess *commands.GuessError
 	switch {
-	case err == nil:
-		body := wire.Account(got.Document)
-		if call.Global {
-			body = wire.Global(got.Document, got.Remove, got.Replace)
-		}
-		h.metrics.answers.WithLabelValues(serviceOf(call), "log").Inc()
-		if keeps && len(got.Inputs) > 0 {
-			until := h.Now().Add(answersAge)
-			if !got.Until.IsZero() && got.Until.Before(until) {
-				until = got.Until
-			}
-			h.answers.put(key, kept{body, got.Inputs, until})
-		}
-		return send(w, r, body, call.Global && !initial)
 	case errors.Is(err, domain.ErrCloudIDUnknown):
 		return fail(w, r, http.StatusNotFound, "There is no such cloud ID here.")
 	case errors.Is(err, domain.ErrSoftphoneRefused):
 		pause(r.Context(), h.RefuseAfter-time.Since(start))
 		return fail(w, r, http.StatusForbidden, "The user name or the password is not right, or the code has been used or has expired.")
 	case errors.Is(err, domain.ErrSoftphoneSignedOut):
-		if call.Global {
-			return fail(w, r, http.StatusForbidden, "You have been signed out.")
+		if signedOut != domain.SoftphoneLogoutStatus {
+			return fail(w, r, signedOut, "You have been signed out.")
 		}
-		return fail(w, r, domain.SoftphoneLogoutStatus, "You have been signed out. Ask your administrator for a new code.")
+		return fail(w, r, signedOut, "You have been signed out. Ask your administrator for a new code.")
 	case errors.As(err, &guess):
 		w.Header().Set("Retry-After", strconv.Itoa(int(guess.RetryAfter.Seconds())+1))
 		return fail(w, r, http.StatusTooManyRequests, "Too many wrong passwords. Try again later.")
 	case r.Context().Err() != nil:
 		return 499 // nobody is left to read an answer
 	}
+	h.report(r, call, err)
+	w.Header().Set("Retry-After", "30")
+	return fail(w, r, http.StatusServiceUnavailable, "The service is busy. Try again in a moment.")
+}
+
+// report logs our own trouble.
+func (h *handler) report(r *http.Request, call commands.SoftphoneCall, err error) {
 	if !errors.Is(err, commands.ErrSignInBusy) {
 		zerolog.Ctx(r.Context()).Error().Err(err).Str("cloud_id", string(call.CloudID)).Msg("answer a softphone")
 	}
-	if errors.As(err, &trouble) && trouble.FailOpen && call.Global && initial {
-		return send(w, r, wire.Global(domain.SoftphoneDocument{}, nil, false), false)
-	}
-	w.Header().Set("Retry-After", "30")
-	return fail(w, r, http.StatusServiceUnavailable, "The service is busy. Try again in a moment.")
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -223,28 +268,41 @@ var names = map[string][]string{
 	"initial":        {"initial", "initialScreen"},
 }
 
-// parse reads the parameters from query, form or JSON body. The errors are told to the user.
-func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.SoftphoneCall, initial bool, err error) {
+// namesAt are the names of the parameters of a service: those of the push token reporter are one to one, and what the app
+// does not know of them it may leave as placeholders.
+func namesAt(path string) map[string][]string {
+	if path != push {
+		return names
+	}
+	all := maps.Clone(names)
+	for _, name := range domain.SoftphonePushParameters {
+		all[name] = []string{name}
+	}
+	return all
+}
+
+// parse reads the parameters from query, form or JSON body; sent are all of them. The errors are told to the user.
+func parse(w http.ResponseWriter, r *http.Request, token, path string) (call commands.SoftphoneCall, sent map[string]string, err error) {
 	values, plus, err := parameters(w, r)
 	if err != nil {
-		return call, false, err
+		return call, nil, err
 	}
 	got := make(map[string]string)
 	otherName := ""
-	for name, spellings := range names {
+	for name, spellings := range namesAt(path) {
 		for _, spelling := range spellings {
 			for _, v := range values[spelling] {
 				switch {
 				case len(v) > maxValue || strings.ContainsFunc(v, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd }):
-					return call, false, fmt.Errorf("%s is too long, or no text", name)
+					return call, nil, fmt.Errorf("%s is too long, or no text", name)
 				case placeholder.MatchString(v):
-					switch name {
-					case "install":
+					switch {
+					case name == "install", slices.Contains(domain.SoftphonePushParameters, name):
 						v = "" // an app that does not know the placeholder
-					case "cloud_password":
-						return call, false, errors.New("cloud_password arrived as a placeholder: the app did not fill it in")
+					case name == "cloud_password":
+						return call, nil, errors.New("cloud_password arrived as a placeholder: the app did not fill it in")
 					default:
-						return call, false, fmt.Errorf("%s arrived as the placeholder %s: the app did not fill it in", name, v)
+						return call, nil, fmt.Errorf("%s arrived as the placeholder %s: the app did not fill it in", name, v)
 					}
 				}
 				if name == "cloud_username" && plus && strings.Contains(v, " ") {
@@ -254,7 +312,7 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 					v = strings.TrimSpace(v)
 				}
 				if old, twice := got[name]; twice && old != v {
-					return call, false, fmt.Errorf("%s was sent twice, with different values", name)
+					return call, nil, fmt.Errorf("%s was sent twice, with different values", name)
 				}
 				got[name] = v
 			}
@@ -262,7 +320,7 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 	}
 	if token != "" {
 		if p := got["cloud_password"]; p != "" && p != token {
-			return call, false, errors.New("cloud_password was sent twice, with different values")
+			return call, nil, errors.New("cloud_password was sent twice, with different values")
 		}
 		got["cloud_password"] = token
 	}
@@ -270,23 +328,23 @@ func parse(w http.ResponseWriter, r *http.Request, token string) (call commands.
 	id, editable, ok := domain.ParseCloudID(got["cloud_id"])
 	switch {
 	case got["cloud_id"] == "":
-		return call, false, errors.New("cloud_id is missing")
+		return call, nil, errors.New("cloud_id is missing")
 	case !ok:
-		return call, false, errors.New("cloud_id is not a cloud ID")
+		return call, nil, errors.New("cloud_id is not a cloud ID")
 	case password == "":
-		return call, false, errors.New("cloud_password is missing")
+		return call, nil, errors.New("cloud_password is missing")
 	case strings.Trim(password, "*") == "":
-		return call, false, errors.New("cloud_password arrived as asterisks: the app sends it over https only")
+		return call, nil, errors.New("cloud_password arrived as asterisks: the app sends it over https only")
 	}
 	again := commands.IsSoftphoneToken(password)
 	if got["cloud_username"] == "" && !again {
-		return call, false, errors.New("cloud_username is missing")
+		return call, nil, errors.New("cloud_username is missing")
 	}
 	call = commands.SoftphoneCall{CloudID: id, Editable: editable, Username: got["cloud_username"], OtherUsername: otherName, Password: password, Install: got["install"]}
 	if plus && strings.Contains(password, " ") {
 		call.OtherPassword = strings.ReplaceAll(password, " ", "+")
 	}
-	return call, !again, nil
+	return call, got, nil
 }
 
 // parameters are all that a request carries; plus tells that some of it had a raw "+" in a form or query.

@@ -484,3 +484,17 @@ func TestGlobalProvisioning(t *testing.T) {
 }
 
 func (f failing) SoftphoneCurrent([]domain.Input) bool { return false }
+
+func (f failing) SoftphoneTenant(context.Context, commands.SoftphoneCall) (domain.TenantID, error) {
+	return "", f.err
+}
+
+func (f failing) SoftphoneBalance(context.Context, commands.SoftphoneCall) (string, error) {
+	return "", f.err
+}
+
+func (f failing) ReportSoftphonePush(context.Context, commands.SoftphoneCall, domain.SoftphonePush) error {
+	return f.err
+}
+
+func (f failing) Open(context.Context, domain.Sealed) (string, error) { return "", f.err }

@@ -37,7 +37,11 @@ func fail(w http.ResponseWriter, _ *http.Request, status int, message string) in
 }
 
 func write(w http.ResponseWriter, status int, body []byte) {
-	w.Header().Set("Content-Type", "application/xml; charset=utf-8")
+	writeAs(w, status, "application/xml; charset=utf-8", body)
+}
+
+func writeAs(w http.ResponseWriter, status int, kind string, body []byte) {
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body)

@@ -306,7 +306,7 @@ func (e *engine) softphones() http.Handler {
 	if e.cfg.SoftphoneLinks {
 		links = e.cfg.publicURL()
 	}
-	return softphone.New(softphone.Options{Provisioner: e.service, Links: links, Metrics: e.metrics, Client: func(ctx context.Context) softphone.Client {
+	return softphone.New(softphone.Options{Provisioner: e.service, Views: e.views, Links: links, Metrics: e.metrics, Client: func(ctx context.Context) softphone.Client {
 		c := phonehttp.ClientOf(ctx)
 		return softphone.Client{IP: c.IP.String(), Private: c.Secure || c.Trusted}
 	}})

@@ -215,7 +215,7 @@ func (w *World) stepSoftphone(t *Tenant) {
 		return
 	}
 	var events []domain.Event
-	switch w.Choose(6) {
+	switch w.Choose(7) {
 	case 0:
 		events, _ = p.Amend(domain.SoftphoneSpec{LineID: "l2", SoftphoneLayer: says(p.UserID.Subject())})
 	case 1:
@@ -227,6 +227,10 @@ func (w *World) stepSoftphone(t *Tenant) {
 	case 4:
 		if w.Choose(3) == 0 {
 			events, _ = p.Remove()
+		}
+	case 5:
+		if n := len(p.Installs); n > 0 {
+			events, _ = p.ReportPush(domain.SoftphonePushTokenReported{InstallID: p.Installs[w.Choose(n)].InstallID, Tokens: secret(p.UserID.Subject(), w.next("push")), At: w.Now})
 		}
 	default:
 		events, _ = p.SignIn(domain.SoftphoneSignedIn{InstallID: w.next("i"), InstallHash: w.next("ih"), TokenHash: w.next("th"), Via: []string{"code", "password"}[w.Choose(2)], At: w.Now})

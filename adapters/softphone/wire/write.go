@@ -81,6 +81,11 @@ func Account(d domain.SoftphoneDocument) []byte {
 	return document(root)
 }
 
+// Balance is the answer to a balance check: text that is shown as it stands.
+func Balance(text string) []byte {
+	return document(node("response", "", node("error", "0"), node("balanceString", text)))
+}
+
 // Global is Global External Provisioning, whole: the app drops what is not in it and has less than the replace priority,
 // and is told to remove what it would keep. replace tells that there is a list of quick dials, even if it is empty now.
 // Nothing to say is an empty root, which changes nothing.
