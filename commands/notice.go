@@ -57,23 +57,28 @@ func (s *Service) StoreNotice(ctx context.Context, r domain.Recorded, e domain.D
 	if err != nil || !ok || code.Quarantine && e.CategoryID == code.CategoryID {
 		return err
 	}
-	tenant, _, err := load[domain.Tenant](ctx, s.Log, e.TenantID.Stream())
+	err = s.keepNotice(ctx, code, domain.DeviceID(r.Stream.ID()), e.TenantID)
+	if errors.Is(err, domain.ErrErased) {
+		return errors.Join(err, ErrPermanent)
+	}
+	return err
+}
+
+// keepNotice keeps the notice that the device came to the tenant by the code; nothing where no Users can log in.
+func (s *Service) keepNotice(ctx context.Context, code domain.Code, device domain.DeviceID, to domain.TenantID) error {
+	tenant, _, err := load[domain.Tenant](ctx, s.Log, to.Stream())
 	if err != nil || tenant.UsersKey.IsZero() {
 		return err
 	}
-	device := domain.DeviceID(r.Stream.ID())
-	d, _, err := load[domain.Device](ctx, s.Log, r.Stream)
+	d, _, err := load[domain.Device](ctx, s.Log, device.Stream())
 	if err != nil || d.Live() != nil {
 		return err
 	}
 	digits, err := s.Vault.Open(ctx, code.Digits.Sealed)
-	if errors.Is(err, domain.ErrErased) {
-		return errors.Join(err, ErrPermanent)
-	}
 	if err != nil {
 		return err
 	}
-	stored := domain.NoticeStored{TenantID: e.TenantID, CodeID: code.CodeID, Epoch: code.Epoch, Digits: domain.NewSecret(code.Epoch, digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
+	stored := domain.NoticeStored{TenantID: to, CodeID: code.CodeID, Epoch: code.Epoch, Digits: domain.NewSecret(code.Epoch, digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
 	_, err = decide(ctx, s, domain.NoticeStream(code.CodeID), func(n domain.Notice) ([]domain.Event, error) { return n.Store(stored), nil })
 	return err
 }

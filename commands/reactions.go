@@ -63,7 +63,7 @@ var Reactions = []Reaction{
 	},
 	{
 		Name: "carry-out-rollout",
-		On:   []string{"rollout.started", "rollout.extended", "rollout.reissued", "rollout.cancelled"},
+		On:   []string{"rollout.started", "rollout.extended", "rollout.reissued", "rollout.cancelled", "rollout.resent"},
 		Key:  func(r domain.Recorded, _ domain.Event) string { return string(r.Stream) },
 		Hold: true,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {

@@ -110,6 +110,22 @@ var reactions = []reaction{
 		row := k.row(1)
 		return errors.Join(rows(domain.RowPending)(k), want(row.ValidUntil.Equal(commandstest.Start.Add(10*24*time.Hour)), "it is valid until %s", row.ValidUntil))
 	}},
+	{"carry-out-rollout", "Users is to be told again", func(k *kit) {
+		_, err := k.SetUsersKey(k.ctx, commands.SetUsersKey{ID: "acme", Key: "a-password-of-users"})
+		k.ok(err)
+		k.rollout(domain.RolloutPlan{UserID: "anna"})
+		k.settle()
+		_, _, err = k.redeem(k.digitsOf(1), phone)
+		k.ok(err)
+		k.settle()
+		_, err = k.DeliverNotice(k.ctx, commands.DeliverNotice{Code: k.row(1).CodeID, App: "users", Acknowledged: true})
+		k.ok(err)
+		_, err = k.ResendRollout(k.ctx, commands.RolloutRows{ID: "r1"})
+		k.ok(err)
+	}, "rollout.resent", func(k *kit) error {
+		n := k.count("notice-", "notice.stored")
+		return want(n == 2, "the notice was stored %d times", n)
+	}},
 	{"carry-out-rollout", "a rollout was cancelled", func(k *kit) {
 		k.rollout(domain.RolloutPlan{UserID: "anna"})
 		k.settle()

@@ -258,6 +258,31 @@ func (s *Service) ReissueRollout(ctx context.Context, in RolloutRows) (Outcome, 
 	})
 }
 
+// ResendRollout tells innovaphone Users again of the phones that came: of all rows that have one, or of those named, of
+// which each must have one. A notice that still waits is not doubled. Errors: ErrInvalid, domain.ErrRolloutUnknown,
+// domain.ErrRolloutRow, domain.ErrRolloutRowOpen, domain.ErrNoUsers.
+func (s *Service) ResendRollout(ctx context.Context, in RolloutRows) (Outcome, error) {
+	return s.askRollout(ctx, in, func(r domain.Rollout) ([]domain.Event, error) {
+		tenant, _, err := load[domain.Tenant](ctx, s.Log, r.TenantID.Stream())
+		if err != nil {
+			return nil, err
+		}
+		if tenant.UsersKey.IsZero() {
+			return nil, domain.ErrNoUsers
+		}
+		for _, n := range in.Rows {
+			row, _, err := load[domain.RolloutRow](ctx, s.Log, in.ID.Row(n))
+			if err == nil && row.State != domain.RowRegistered {
+				err = domain.ErrRolloutRowOpen
+			}
+			if err != nil {
+				return nil, fmt.Errorf("row %d: %w", n, err)
+			}
+		}
+		return []domain.Event{domain.RolloutResent{Rows: in.Rows}}, nil
+	})
+}
+
 // ExportRollout notes that the caller is about to get the codes of rows, or of all, in clear text; Codes is how many.
 type ExportRollout struct {
 	RolloutRows
@@ -336,6 +361,8 @@ func (s *Service) CarryOutRollout(ctx context.Context, r domain.Recorded, e doma
 		only, do = e.Rows, func(ctx context.Context, n int) error { return w.extend(ctx, n, until) }
 	case domain.RolloutCancelled:
 		do = w.cancel
+	case domain.RolloutResent:
+		only, do = e.Rows, w.resend
 	}
 	if only == nil {
 		only = make([]int, rollout.Rows)
@@ -577,6 +604,30 @@ func (w *rolloutWork) cancel(ctx context.Context, n int) error {
 		return c.Revoke(w.now)
 	})
 	return err
+}
+
+// resend makes the notice about the row's phone due again: for a row that has one, while its user's tenant has it, and as
+// long as the digits can be read, by which alone Users knows the row.
+func (w *rolloutWork) resend(ctx context.Context, n int) error {
+	row, _, err := load[domain.RolloutRow](ctx, w.Log, w.rollout.RolloutID.Row(n))
+	if err != nil || row.State != domain.RowRegistered {
+		return err
+	}
+	d, _, err := load[domain.Device](ctx, w.Log, row.DeviceID.Stream())
+	if err != nil || d.TenantID != row.TenantID {
+		return err
+	}
+	c, _, err := load[domain.Code](ctx, w.Log, row.Code)
+	if err != nil {
+		return err
+	}
+	if c.CodeID != row.CodeID { // the row is registered by the code before
+		return nil
+	}
+	if err := w.keepNotice(ctx, c, row.DeviceID, row.TenantID); !errors.Is(err, domain.ErrErased) {
+		return err
+	}
+	return nil
 }
 
 // followed records on the row what became of its code.

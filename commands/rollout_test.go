@@ -262,6 +262,23 @@ func TestWhatARolloutRefuses(t *testing.T) {
 	})
 }
 
+func TestWhatResendRefuses(t *testing.T) {
+	k := start(t)
+	k.rollout(domain.RolloutPlan{UserID: "anna"})
+	k.settle()
+	resend := func(rows ...int) func() error {
+		return func() error {
+			_, err := k.ResendRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: rows})
+			return err
+		}
+	}
+	k.refused(domain.ErrNoUsers, resend())
+	_, err := k.SetUsersKey(k.ctx, commands.SetUsersKey{ID: "acme", Key: "a-password-of-users"})
+	k.ok(err)
+	k.refused(domain.ErrRolloutRowOpen, resend(1))
+	k.refused(domain.ErrRolloutRow, resend(2))
+}
+
 // A rollout stopped in its midst goes on with what is missing.
 func TestARolloutGoesOnWhereItWasStopped(t *testing.T) {
 	k := start(t)

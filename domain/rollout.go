@@ -196,6 +196,8 @@ var (
 	ErrRolloutExists        = errors.New("rollout exists already")
 	ErrRolloutRow           = errors.New("rollout has no such row")
 	ErrRolloutRowRegistered = errors.New("the row's user has a phone already")
+	ErrRolloutRowOpen       = errors.New("no phone has come for the row's user yet")
+	ErrNoUsers              = errors.New("no innovaphone Users can log in for this tenant")
 	ErrRolloutRowPlain      = errors.New("no phone waits on this row to be confirmed")
 )
 

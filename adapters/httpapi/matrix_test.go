@@ -93,6 +93,7 @@ func (o *office) example(operation string, at, of place) (body map[string]any, o
 		"POST /rollouts/{id}/cancel":              {},
 		"POST /rollouts/{id}/extend":              {},
 		"POST /rollouts/{id}/reissue":             {},
+		"POST /rollouts/{id}/resend":              {},
 		"POST /rollouts/{id}/rows/{row}/confirm":  {},
 		"POST /layers":                            {"tenant_id": t, "name": "l", "parents": []string{t + ".layer"}, "settings": map[string]any{"locale": "de_DE"}},
 		"POST /cloudids":                          {"id": t + ".new", "tenant_id": t},

@@ -183,6 +183,8 @@ var (
 		{commands.ErrDrawnElsewhere, "drawn-elsewhere"},
 		{domain.ErrRolloutExists, "rollout-exists"},
 		{domain.ErrRolloutRowRegistered, "row-registered"},
+		{domain.ErrRolloutRowOpen, "row-open"},
+		{domain.ErrNoUsers, "no-users"},
 		{domain.ErrRolloutRowPlain, "row-not-quarantined"},
 		{domain.ErrErased, "erased"},
 		{commands.ErrOffline, "offline"},

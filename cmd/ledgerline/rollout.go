@@ -26,6 +26,7 @@ func (a *app) rolloutCmd() *cobra.Command {
 		a.rowsCmd("cancel", "Take back the codes of the rows that wait, or of the rows named"),
 		a.rowsCmd("extend", "Let the rows that wait do so for the rollout's full time from now on; printed codes stay good"),
 		a.rowsCmd("reissue", "Give the rows without a phone, or the rows named, new codes"),
+		a.rowsCmd("resend", "Tell innovaphone Users again of the phones that came, or of those of the rows named"),
 		a.action("confirm ID ROW", "Vouch for the phone that waits in quarantine on a row", http.MethodPost, 2, nil, func(args []string) string {
 			return rolloutPath(args[0]) + "/rows/" + url.PathEscape(args[1]) + "/confirm"
 		}))
