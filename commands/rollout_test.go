@@ -3,10 +3,16 @@ package commands_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/anishathalye/porcupine"
 
 	"ledgerline/commands"
 	"ledgerline/commands/commandstest"
@@ -301,5 +307,83 @@ func TestARolloutGoesOnWhereItWasStopped(t *testing.T) {
 	k.ok(rows(domain.RowPending, domain.RowPending, domain.RowPending)(k))
 	if issued, rows := k.count("code-", "code.issued"), k.count("rolloutrow-", "rollout.row_issued"); issued != 3 || rows != 3 {
 		t.Errorf("%d codes for %d rows", issued, rows)
+	}
+}
+
+// Of 100 phones that try the codes of a rollout at once, each code takes one: the history of each code by itself is
+// linearizable. LEDGERLINE_ROLLOUT_ROWS makes it as many rows (make test-rollout).
+func TestARolloutsCodesAreAcceptedOnce(t *testing.T) {
+	rows := 20
+	if text := os.Getenv("LEDGERLINE_ROLLOUT_ROWS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > domain.MaxRolloutRows {
+			t.Fatalf("LEDGERLINE_ROLLOUT_ROWS is %q", text)
+		}
+		rows = n
+	}
+	k := start(t)
+	plan := make([]domain.RolloutPlan, rows)
+	for i := range plan {
+		plan[i].UserID = domain.UserID(fmt.Sprintf("u%d", i))
+		_, _, err := k.DefineUser(k.ctx, commands.DefineUser{ID: plan[i].UserID, TenantID: "acme", DisplayName: "x"})
+		k.ok(err)
+	}
+	k.rollout(plan...)
+	k.settle()
+	digits := make([]string, rows)
+	for i := range digits {
+		digits[i] = k.digitsOf(i + 1)
+	}
+	const redeemers = 100
+	type try struct {
+		row int
+		mac domain.MAC
+	}
+	var clock atomic.Int64
+	histories := make([][]porcupine.Operation, redeemers)
+	var all sync.WaitGroup
+	for who := range redeemers {
+		all.Go(func() {
+			for row := who % 10; row < rows; row += 10 { // ten redeemers race for each code
+				in := try{row, domain.MAC(fmt.Sprintf("0015%02x%06x", who, row))}
+				call := clock.Add(1)
+				_, _, err := k.RedeemCode(k.confirms(), commands.RedeemCode{Code: digits[row], MAC: in.mac, Vendor: "Testphone"})
+				if err != nil && !errors.Is(err, domain.ErrCodeRefused) {
+					t.Errorf("row %d: %v", row+1, err)
+				}
+				histories[who] = append(histories[who], porcupine.Operation{ClientId: who, Input: in, Call: call, Output: err == nil, Return: clock.Add(1)})
+			}
+		})
+	}
+	all.Wait()
+	once := porcupine.Model{
+		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+			codes := make([][]porcupine.Operation, rows)
+			for _, o := range history {
+				row := o.Input.(try).row
+				codes[row] = append(codes[row], o)
+			}
+			return codes
+		},
+		Init: func() any { return domain.MAC("") },
+		Step: func(state, input, output any) (bool, any) {
+			by, mac := state.(domain.MAC), input.(try).mac
+			if by == "" || by == mac {
+				return output.(bool), mac
+			}
+			return !output.(bool), by
+		},
+	}
+	if !porcupine.CheckOperations(once, slices.Concat(histories...)) {
+		t.Error("no order of the calls explains the answers")
+	}
+	if n := k.count("code-", "code.redeemed"); n != rows {
+		t.Errorf("%d of %d codes were redeemed", n, rows)
+	}
+	k.settle()
+	for i := range rows {
+		if row := k.row(i + 1); row.State != domain.RowRegistered {
+			t.Errorf("row %d is %s", i+1, row.State)
+		}
 	}
 }
