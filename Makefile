@@ -7,7 +7,7 @@ PKGS      := ./...
 FUZZTIME  ?= 10s
 export CGO_ENABLED ?= 0
 
-.PHONY: help build demo run test test-race test-e2e test-crash test-gateway test-replicas test-audit test-esdb bench fuzz golden docs lint tidy
+.PHONY: help build demo run test test-race test-e2e test-crash test-gateway test-replicas test-audit test-rollout test-esdb bench fuzz golden docs lint tidy
 
 help: ## say what each target is for
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-replicas: ## two replicas, 10,000 commands, 20 kills -9; and one paused and
 test-audit: ## 10,000 bit flips of a ledger file, and a year of 100 phones
 	LEDGERLINE_FLIPS=10000 $(GO) test -count=1 -v -timeout 60m -run TestRandomBitFlips ./adapters/ledger
 	LEDGERLINE_YEAR_EVENTS=20000 LEDGERLINE_YEAR_PHONES=100 $(GO) test -count=1 -v -timeout 60m ./tests/audit
+
+test-rollout: ## 1,000 rollout codes, 100 redeemers, checked for linearizability
+	LEDGERLINE_ROLLOUT_ROWS=1000 $(GO) test -count=1 -v -timeout 30m -run TestARolloutsCodesAreAcceptedOnce ./commands
 
 test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
 	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...

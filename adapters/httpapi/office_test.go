@@ -103,6 +103,8 @@ func (o *office) furnish(tenant string) {
 		Password: "canary-sip-password-" + tenant}))
 	do(s.SetProvisioningExtension(ctx, commands.SetProvisioningExtension{ID: domain.LineID(tenant + ".line"), Extension: "864209"}))
 	do(s.CreateRollout(ctx, commands.CreateRollout{ID: domain.RolloutID(tenant), TenantID: id, CategoryID: domain.CategoryID(tenant + ".desk"), Users: []domain.RolloutPlan{{UserID: domain.UserID(tenant + ".anna")}}}))
+	_, err = s.SetUsersKey(ctx, commands.SetUsersKey{ID: id, Key: "users-key-of-" + tenant})
+	o.ok(err)
 	_, _, _, err = s.DefineCloudID(ctx, commands.DefineCloudID{ID: tenant + ".cloud", TenantID: id, Document: domain.SoftphoneDocument{Nodes: map[string]string{"STUNPassword": "canary-stun-pw-" + tenant}}})
 	o.ok(err)
 	_, _, _, err = s.DefineSoftphone(ctx, commands.DefineSoftphone{ID: domain.SoftphoneID(tenant + ".app"), TenantID: id, CloudID: tenant + ".cloud", LineID: domain.LineID(tenant + ".line"), Username: "anna"})
