@@ -56,7 +56,7 @@ require (
 
 require (
 	github.com/boombuler/barcode v1.1.0
-	github.com/coder/websocket v1.8.15 // indirect
+	github.com/coder/websocket v1.8.15
 )
 
 require (
