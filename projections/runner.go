@@ -22,6 +22,10 @@ type Options struct {
 	Now         func() time.Time // the lag is measured with it
 	// Batch is the most events one transaction holds; 0 means 4096.
 	Batch int
+	// OnCommit, if set, is told which streams the next commit changes, before readers can see it; an OnChange follows,
+	// unless the commit fails. Whoever keeps rows in memory drops them then, or a reader that has seen the commit could
+	// be answered from before it.
+	OnCommit func(streams []domain.StreamID)
 	// OnChange, if set, is told of every commit that readers can see, in order and before WaitFor returns for
 	// it, so that what is kept in memory is never older than a position waited for; from the runner's goroutine:
 	// it must be quick.
@@ -325,6 +329,9 @@ func (r *Runner) follow(ctx context.Context) error {
 		defer r.apply.Unlock()
 		if r.live == nil {
 			return ErrNotReady
+		}
+		if r.opts.OnCommit != nil {
+			r.opts.OnCommit(streams(facts))
 		}
 		facts, err := r.update(ctx, r.live, facts)
 		if errors.Is(err, ErrDamagedViews) {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"ledgerline/adapters/views"
 	"ledgerline/commands"
 	"ledgerline/domain"
 	"ledgerline/projections"
@@ -499,5 +500,38 @@ func TestAPIKeys(t *testing.T) {
 	}
 	if _, ok, err := projections.TenantByDomain(t.Context(), e.store, "one.example"); !ok || err != nil {
 		t.Errorf("tenant by domain: %v, %v", ok, err)
+	}
+}
+
+// Once a commit can be read, the shelf answers nothing from before it: whoever saw a phone reset and lets it boot finds
+// what it then is, though nobody waited for a position.
+func TestTheShelfIsNeverOlderThanTheRows(t *testing.T) {
+	o := newOffice()
+	shelf := &views.Shelf{}
+	var mu sync.Mutex
+	var asked []string
+	e := start(t, t.TempDir(), o.Log, func(opts *projections.Options) {
+		opts.OnCommit = shelf.OnCommit
+		opts.OnChange = func(c projections.Change) {
+			row, _, err := shelf.ByMAC(t.Context(), mac) // the rows can be read, and nobody has been told
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, fmt.Sprint(row.Model, err))
+			shelf.OnChange(c)
+		}
+	})
+	shelf.Views, shelf.Runner = e.store, e.runner
+	e.caughtUp(t, o.Log)
+	for _, model := range []string{"T1", "T2", "T3"} {
+		o.add("device-"+mac, domain.DeviceIdentified{DeviceFacts: domain.DeviceFacts{Model: model}})
+		e.caughtUp(t, o.Log)
+		mu.Lock()
+		if got := asked[len(asked)-1]; got != model+"<nil>" {
+			t.Errorf("between commit and word of it: %s, want %s", got, model)
+		}
+		mu.Unlock()
+		if row, _, err := shelf.ByMAC(t.Context(), mac); err != nil || row.Model != model {
+			t.Errorf("after it: %s %v", row.Model, err)
+		}
 	}
 }

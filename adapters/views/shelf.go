@@ -12,13 +12,14 @@ import (
 
 // Shelf answers commands.Shelf: what the phone plane serves from. Rows found are kept in memory until the
 // commit that changes them, so that a fetch of an unchanged file asks no database. Safe for concurrent
-// use. Hand OnChange to the runner, then set Runner, before phones are served.
+// use. Hand OnCommit and OnChange to the runner, then set Runner, before phones are served.
 type Shelf struct {
 	Views  projections.Querier
 	Runner *projections.Runner
 
 	commits atomic.Uint64 // counts commits: a row read across one is not kept
 	mu      sync.RWMutex
+	pending bool // a commit is under way: a row read now may be from before it, and is not kept
 	byMAC   map[domain.MAC]commands.Shelved
 	byHash  map[string]commands.Shelved
 	names   map[domain.DeviceID]names
@@ -45,15 +46,28 @@ type names struct {
 // shelfRows bounds the rows kept: about 1 KiB each.
 const shelfRows = 50_000
 
+// OnCommit forgets the rows a commit will change, and keeps none until it is through.
+func (s *Shelf) OnCommit(streams []domain.StreamID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = true
+	s.drop(streams)
+}
+
 // OnChange forgets the rows a commit changed.
 func (s *Shelf) OnChange(c projections.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.pending = false
 	s.commits.Add(1)
 	if c.All {
 		s.clear()
 	}
-	for _, stream := range c.Streams {
+	s.drop(c.Streams)
+}
+
+func (s *Shelf) drop(streams []domain.StreamID) {
+	for _, stream := range streams {
 		switch stream.Category() {
 		case "device":
 			s.forget(domain.DeviceID(stream.ID()))
@@ -190,7 +204,7 @@ func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved
 func (s *Shelf) keep(before uint64, row commands.Shelved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.commits.Load() != before {
+	if s.pending || s.commits.Load() != before {
 		return
 	}
 	if s.byMAC == nil || len(s.names) >= shelfRows {
@@ -231,7 +245,7 @@ func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.commits.Load() == before {
+	if !s.pending && s.commits.Load() == before {
 		if s.tenants == nil {
 			s.tenants = make(map[string]domain.TenantID)
 		}
@@ -255,7 +269,7 @@ func (s *Shelf) HasMould() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.commits.Load() == before {
+	if !s.pending && s.commits.Load() == before {
 		s.moulds = moulds{true, len(found) > 0}
 	}
 	return len(found) > 0

@@ -121,7 +121,7 @@ func openEngine(ctx context.Context, cfg Config) (_ *engine, err error) {
 	e.past = views.NewPast(views.PastOptions{Dir: snapshots, Log: e.log})
 	e.onClose(e.past.Close)
 	e.shelf = &views.Shelf{Views: e.views}
-	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnChange: e.onChange})
+	e.runner = projections.NewRunner(projections.Options{Log: e.log, Store: e.views, Projections: projections.All(), Now: time.Now, OnCommit: e.shelf.OnCommit, OnChange: e.onChange})
 	e.shelf.Runner = e.runner
 	if err := e.makeService(); err != nil {
 		return nil, err
