@@ -237,7 +237,7 @@ func TestLatestAndMoot(t *testing.T) {
 		mend.Latest = true
 		mend.Moot = func(r domain.Recorded, _ domain.Event) bool { return r.Stream == "layer-moot" }
 		g := newRig(t, mend)
-		r, stop := g.run()
+		_, stop := g.run()
 		put := func(streams ...domain.StreamID) {
 			for _, s := range streams {
 				g.log.put(t, s)
@@ -250,6 +250,7 @@ func TestLatestAndMoot(t *testing.T) {
 		stop() // while the first is under way, and with the last still to come
 		want(t, "handled before the restart", []string(nil), j.take())
 		close(release)
+		var r *Reactor
 		r, stop = g.run()
 		g.settle(r)
 		ran := j.take()

@@ -221,7 +221,8 @@ func TestMaskedBackups(t *testing.T) {
 	if strings.Contains(got, secret) || !strings.Contains(got, "/dns 192.0.2.1") || !strings.Contains(got, "/name desk") || !strings.Contains(got, `cn="b"`) {
 		t.Errorf("%s", got)
 	}
-	if m.Mask([]byte("/pwd a")) == m.Mask([]byte("/pwd b")) || m.Mask([]byte("/pwd a")) != m.Mask([]byte("/pwd a")) || m.Mask([]byte("/pwd a")) == NewMasker().Mask([]byte("/pwd a")) {
+	again := m.Mask([]byte("/pwd a"))
+	if m.Mask([]byte("/pwd a")) == m.Mask([]byte("/pwd b")) || m.Mask([]byte("/pwd a")) != again || m.Mask([]byte("/pwd a")) == NewMasker().Mask([]byte("/pwd a")) {
 		t.Error("words do not tell secrets apart")
 	}
 }

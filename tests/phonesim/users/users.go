@@ -55,7 +55,7 @@ func (c Config) withDefaults() (Config, error) {
 var (
 	ErrLogin      = errors.New("the login was refused")
 	ErrNoCategory = errors.New("there is no such provisioning category")
-	ErrRefused    = errors.New("Devices refused")
+	ErrRefused    = errors.New("the request was refused")
 )
 
 // later is what Devices answers while it cannot.
