@@ -370,3 +370,23 @@ func TestAnOrphanedClaimIsFreeAfterAMinute(t *testing.T) {
 		k.refused(taken[what], func() error { return c.first(k) })
 	}
 }
+
+// The reactor may be a step ahead: whoever settles goes on from what it recorded.
+func TestSettleGoesOnFromTheReactor(t *testing.T) {
+	k := start(t)
+	k.line("l1", "acme", "anna")
+	code := k.issue("self_service")
+	_, out, err := k.redeem(code.Code, phone)
+	k.ok(err)
+	for _, row := range commands.Reactions {
+		if row.Name == "assign-redeemed-device" {
+			e, err := out.Events[0].Event()
+			k.ok(err)
+			k.ok(row.Do(commands.WithCause(k.ctx, out.Events[0], row.Name), k.service.Service, out.Events[0], e))
+		}
+	}
+	k.ok(k.Settle(k.ctx, out.Events))
+	if d := k.device(domain.DeviceID(phone)); d.Status() != domain.StateConfigured || len(d.Config.Files) == 0 {
+		t.Errorf("settled, it is %s with %d files", d.Status(), len(d.Config.Files))
+	}
+}

@@ -23,6 +23,14 @@ func (s *Service) NoteLease(ctx context.Context, in NoteLease) error {
 	if err != nil {
 		return err
 	}
+	if !found {
+		// It may be a device of a moment ago, which the view does not know of yet.
+		d, _, err := s.DeviceOfMAC(ctx, in.MAC)
+		if err != nil {
+			return err
+		}
+		row.Device, found = d.ID, d.Live() == nil
+	}
 	who, known := s.Recognizer.RecognizeDHCP(in.Class, in.MAC)
 	if !found && !known {
 		return nil

@@ -42,6 +42,7 @@ type Served struct {
 	Guest bool
 
 	in     ServeFile
+	under  string // hash of the path secret of the device
 	closes bool // the first use of a secret path, as far as the view knows
 	synced bool // the phone was asked to fetch, and does
 	vendor *domain.DeviceFileDelivered
@@ -317,7 +318,14 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 	}
 	ctx, cancel := context.WithTimeout(ctx, redemptionWait)
 	defer cancel()
-	if err := s.Settle(ctx, out.Events); err != nil {
+	story := out.Events
+	if len(story) == 0 {
+		story, err = s.redeemedJustNow(ctx, out.Stream)
+	}
+	if err == nil {
+		err = s.Settle(ctx, story)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return Shelved{}, false, ErrNotYet
 		}
@@ -335,6 +343,27 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 		err = ErrNotYet // the assignment failed, or is not through: never the guest file
 	}
 	return row, found, err
+}
+
+// redeemedJustNow is the redemption of a code that the phone's request before this one redeemed, whose story may still be
+// under way; none when it was longer ago than any phone waits.
+func (s *Service) redeemedJustNow(ctx context.Context, code domain.StreamID) (story []domain.Recorded, err error) {
+	for r, err := range s.Log.Read(ctx, code, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if r.Type == (domain.CodeRedeemed{}).EventType() {
+			story = []domain.Recorded{r}
+		}
+	}
+	if len(story) == 0 {
+		return nil, nil
+	}
+	m, err := story[0].Meta()
+	if s.now().Sub(m.RecordedAt) > redemptionWait {
+		story = nil
+	}
+	return story, err
 }
 
 // serveOwn answers with one of the device's own files.
@@ -382,7 +411,7 @@ func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, r
 		return Served{}, err
 	}
 	return Served{Device: row.Device, File: file, Data: data, ModTime: modified, Guest: guest, in: in,
-		closes: in.Via == "secret" && !row.MACPathClosed, synced: row.Syncing}, nil
+		under: row.SecretHash, closes: in.Via == "secret" && !row.MACPathClosed, synced: row.Syncing}, nil
 }
 
 func baseID(id domain.DeviceID) domain.DeviceID {
@@ -556,7 +585,7 @@ func (s *Service) Delivered(v Served) {
 		v.vendor.DeliveredAt = s.now()
 	}
 	d := delivery{v.Device, domain.DeviceConfigDelivered{Path: v.File.Path, MAC: v.File.MAC, Via: v.in.Via,
-		Transport: v.in.Transport, DeliveredAt: s.now()}, v.vendor, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener(), RequestID: v.in.request}}
+		Transport: v.in.Transport, DeliveredAt: s.now()}, v.vendor, Caller{Actor: "phone:" + string(baseID(v.Device)), IP: v.in.IP, Listener: v.in.listener(), RequestID: v.in.request}, v.under}
 	if v.closes || v.synced {
 		s.serving.forget(d) // since it was noted an operator may have reopened the MAC path, or asked the phone to fetch again
 	}
@@ -598,7 +627,7 @@ func (s *Service) recordDelivery(ctx context.Context, d delivery) {
 		if d.vendor != nil {
 			return state.DeliverFile(*d.vendor), nil
 		}
-		return state.Deliver(d.event), nil
+		return state.Deliver(d.event, d.under), nil
 	})
 	if err != nil {
 		s.serving.forget(d)
@@ -611,6 +640,7 @@ type delivery struct {
 	// vendor is what to record of a vendor's file, in place of event.
 	vendor *domain.DeviceFileDelivered
 	by     Caller
+	under  string // hash of the path secret it was asked with
 }
 
 // serving is the volatile part of the phone plane: bytes at hand, deliveries noted, files found unchanged.

@@ -513,3 +513,51 @@ func TestOneRenderingForMany(t *testing.T) {
 		}
 	})
 }
+
+// A lease given in the moment after the phone was made known is noted for it, though the shelf does not know it yet.
+func TestALeaseOfADeviceOfAMomentAgo(t *testing.T) {
+	k := start(t)
+	k.Shelf.Hold()
+	id := k.discover(phone)
+	k.ok(k.NoteLease(k.ctx, commands.NoteLease{MAC: phone, IP: "192.0.2.7"}))
+	k.ok(k.NoteLease(k.ctx, commands.NoteLease{MAC: spare, IP: "192.0.2.8"}))
+	if seen := k.Sightings.All(); len(seen) != 1 || seen[0].Device != id || seen[0].IP != "192.0.2.7" {
+		t.Errorf("noted: %+v", seen)
+	}
+}
+
+// A phone asks for its second file while the story of the redemption its first one began is not over: it waits for the
+// end too, and gets no file without its line.
+func TestTheSecondFileWaitsForTheStoryToo(t *testing.T) {
+	k := start(t)
+	k.line("l1", "acme", "anna")
+	code := k.issue("self_service")
+	_, _, err := k.redeem(code.Code, phone)
+	k.ok(err)
+	in := asks(phone)
+	in.Via, in.Credential, in.Transport = "code", code.Code, "https"
+	if data := k.serve(in); !strings.Contains(data, "pw-of-l1") {
+		t.Errorf("it gets\n%s", data)
+	}
+}
+
+// What a phone got below its path before it was assigned anew closes nothing: it does not know its new path yet.
+func TestADeliveryBelowAPastPathClosesNothing(t *testing.T) {
+	k := start(t)
+	k.line("l1", "acme", "anna")
+	id := k.assign(phone, "acme", "anna")
+	k.settle()
+	in := asks(phone)
+	in.Via, in.Credential = "secret", k.secretOf(id)
+	v, err := k.ServeFile(k.ctx, in)
+	k.ok(err)
+	_, err = k.ResetDevice(k.ctx, commands.ResetDevice{ID: id})
+	k.ok(err)
+	k.assign(phone, "acme", "anna")
+	k.settle()
+	k.Delivered(v)
+	k.flush()
+	if d := k.device(id); d.MACPathClosed || len(d.Delivered) > 0 {
+		t.Errorf("closed: %v, delivered %v", d.MACPathClosed, d.Delivered)
+	}
+}

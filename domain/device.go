@@ -322,11 +322,11 @@ func (d Device) Apply(e Event) Device {
 	case DeviceMACPathReopened:
 		d.MACPathClosed = false
 	case DeviceScriptDelivered:
-		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+		d.MACPathClosed = d.closed(e.Via)
 	case DeviceScriptRun:
-		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+		d.MACPathClosed = d.closed(e.Via)
 	case DeviceConfigBackedUp:
-		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+		d.MACPathClosed = d.closed(e.Via)
 	case DeviceGatewaySet:
 		d.Gateway = e
 	case DeviceDeleted:
@@ -340,7 +340,7 @@ func (d Device) Apply(e Event) Device {
 		}
 		delivered[e.Path] = e.MAC
 		d.Delivered = delivered
-		d.MACPathClosed = d.MACPathClosed || e.Via == "secret"
+		d.MACPathClosed = d.closed(e.Via)
 		if slices.ContainsFunc(d.Config.Files, func(f GeneratedFile) bool { return f.MAC == e.MAC }) && d.names(e.Path) {
 			d.Remote = d.Config.Username
 		}
@@ -706,14 +706,22 @@ func sameStreams(a, b []Input) bool {
 	})
 }
 
+// closed tells whether the phone's MAC alone opens nothing once it has come via: it has used the secret path it has, not
+// the one that a reset took off.
+func (d Device) closed(via string) bool {
+	return d.MACPathClosed || via == "secret" && d.SecretHash != ""
+}
+
 // Deliver records that the phone has these bytes; once per file content, and guest files not at all. With it
-// ends an open sync, whatever the file, once the phone has all it was to fetch.
-func (d Device) Deliver(e DeviceConfigDelivered) []Event {
+// ends an open sync, whatever the file, once the phone has all it was to fetch. under is the hash of the path secret
+// the phone asked with, if it did: what it got below a path that is its own no more says nothing of the new one.
+func (d Device) Deliver(e DeviceConfigDelivered, under string) []Event {
 	if d.Live() != nil {
 		return nil
 	}
 	var events []Event
-	if !d.Config.Guest && (d.Delivered[e.Path] != e.MAC || !d.MACPathClosed && e.Via == "secret") {
+	own := e.Via != "secret" || under == d.SecretHash
+	if !d.Config.Guest && own && (d.Delivered[e.Path] != e.MAC || !d.MACPathClosed && e.Via == "secret") {
 		events = append(events, e)
 		d = d.Apply(e)
 		events = append(events, d.FetchedJobs()...)

@@ -243,7 +243,7 @@ func TestFilesOfADevice(t *testing.T) {
 	first, then := regenerate(func(*domain.DeviceConfigRegenerated) {})
 	at := time.Date(2026, 11, 2, 9, 30, 0, 0, time.UTC)
 	deliver := func(e domain.DeviceConfigDelivered) func(domain.Device) ([]domain.Event, error) {
-		return of(func(d domain.Device) []domain.Event { return d.Deliver(e) })
+		return of(func(d domain.Device) []domain.Event { return d.Deliver(e, "aa") })
 	}
 	byMAC := domain.DeviceConfigDelivered{Path: "a.cfg", MAC: "1", Via: "mac", Transport: "http", DeliveredAt: at}
 	bySecret := byMAC
@@ -260,6 +260,8 @@ func TestFilesOfADevice(t *testing.T) {
 		{"the first use of the secret path is news", append(own, made, byMAC), deliver(bySecret), past(bySecret), nil},
 		{"the second is not", append(own, made, byMAC, bySecret), deliver(bySecret), nil, nil},
 		{"after reopening it is again", append(own, made, byMAC, bySecret, domain.DeviceMACPathReopened{}), deliver(bySecret), past(bySecret), nil},
+		{"below the path of an assignment that is past it says nothing", append(own, domain.DeviceReset{}, domain.DeviceAssigned{TenantID: "acme", Secret: stored("bb"), SecretHash: "bb"}, made), deliver(bySecret), nil, nil},
+		{"nor below one that a reset took off", append(own, made, domain.DeviceReset{}), deliver(bySecret), nil, nil},
 		{"the deleted gets nothing", append(own, made, domain.DeviceDeleted{}), deliver(byMAC), nil, nil},
 	}...))
 	if tag := made.Files[0].ETag(); tag != `"0123456789abcdef0123456789abcdef"` {

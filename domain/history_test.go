@@ -43,7 +43,7 @@ func deviceHistory(t *rapid.T) []domain.Event {
 		case 10:
 			events = d.AwaitLine()
 		case 11:
-			events = d.Deliver(domain.DeviceConfigDelivered{Path: "a", MAC: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "mac"), Via: rapid.SampledFrom([]string{"mac", "secret"}).Draw(t, "via")})
+			events = d.Deliver(domain.DeviceConfigDelivered{Path: "a", MAC: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "mac"), Via: rapid.SampledFrom([]string{"mac", "secret"}).Draw(t, "via")}, rapid.SampledFrom([]string{d.SecretHash, "past"}).Draw(t, "under"))
 		case 12:
 			if rapid.IntRange(0, 9).Draw(t, "delete") == 0 {
 				events, _ = d.Delete(tenant)

@@ -57,7 +57,7 @@ func TestASyncIsAppliedByTheFetch(t *testing.T) {
 			d = d.Apply(e)
 		}
 		for _, f := range c.fetches {
-			for _, e := range d.Deliver(f) {
+			for _, e := range d.Deliver(f, d.SecretHash) {
 				d = d.Apply(e)
 			}
 		}
@@ -103,7 +103,7 @@ func TestWhatASyncAsksFor(t *testing.T) {
 	guest := files("1")
 	guest.Guest = true
 	d = domain.Fold[domain.Device](past(discovered, guest, domain.DeviceSyncRequested{SyncID: "s1"}))
-	if got := d.Deliver(fetch("a", "1")); len(got) != 1 || got[0].EventType() != "device.sync_outcome" {
+	if got := d.Deliver(fetch("a", "1"), d.SecretHash); len(got) != 1 || got[0].EventType() != "device.sync_outcome" {
 		t.Errorf("a guest file fetched: %v", got)
 	}
 }

@@ -602,7 +602,7 @@ func (w *World) stepDevice(t *Tenant) {
 	case 10:
 		if len(d.Config.Files) > 0 {
 			f := d.Config.Files[0]
-			events = d.Deliver(domain.DeviceConfigDelivered{Path: f.Path, MAC: f.MAC, Via: "secret", Transport: "https", DeliveredAt: w.Now})
+			events = d.Deliver(domain.DeviceConfigDelivered{Path: f.Path, MAC: f.MAC, Via: "secret", Transport: "https", DeliveredAt: w.Now}, d.SecretHash)
 		}
 	case 11:
 		events, _ = d.RequestSync(domain.DeviceSyncRequested{SyncID: w.next("sync"), Trigger: domain.SyncChanged, Paced: w.Choose(2) == 0})

@@ -186,9 +186,7 @@ func TestFoundByAddress(t *testing.T) {
 		t.Fatal("somebody else's settings are served")
 	}
 	s.must(204, "POST", "/dev_mgr/dhcpinfo", object{"dhcp_info": object{"op": "commit", "ip": "127.0.0.1", "mac": "00:15:65:00:06:01", "options": []string{}}})
-	if !strings.Contains(common(), "/d/") {
-		t.Errorf("the phone at the address gets %s", common())
-	}
+	s.eventually("the phone at the address is found", func() bool { return strings.Contains(common(), "/d/") })
 	s.must(204, "PUT", "/configure/NAT", object{"param": object{"value": "1"}})
 	if strings.Contains(common(), "/d/") {
 		t.Error("an address counts behind address translation")
