@@ -97,7 +97,7 @@ func (p *JobParameters) UnmarshalJSON(b []byte) error {
 		*p = nil
 		return nil
 	}
-	tree, err := decodeObject(b)
+	tree, err := DecodeObject(b)
 	if err == nil {
 		*p = normalizeObject(nil, tree)
 	}

@@ -61,14 +61,15 @@ func ParseSettings(b []byte) (Settings, error) {
 	if !utf8.Valid(b) {
 		return nil, &SettingsError{"settings", "must be UTF-8"}
 	}
-	tree, err := decodeObject(b)
+	tree, err := DecodeObject(b)
 	if err != nil {
 		return nil, &SettingsError{"settings", "must be a JSON object: " + err.Error()}
 	}
 	return Settings(tree).Clean()
 }
 
-func decodeObject(b []byte) (map[string]any, error) {
+// DecodeObject reads one JSON object and nothing after it, numbers as json.Number, as they are written.
+func DecodeObject(b []byte) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	var tree map[string]any
@@ -816,7 +817,7 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 		*s = nil
 		return nil
 	}
-	tree, err := decodeObject(b)
+	tree, err := DecodeObject(b)
 	if err != nil {
 		return err
 	}

@@ -40,29 +40,7 @@ func TestBus(t *testing.T) {
 	if !ok {
 		return
 	}
-	conn, err := amqp.Dial(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.ExchangeDeclare("wazo-headers", "headers", true, false, false, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	q, err := ch.QueueDeclare("listener", true, false, false, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.QueueBind(q.Name, "", "wazo-headers", false, amqp.Table{"x-match": "all", "name": "ledgerline_device_assigned"}); err != nil {
-		t.Fatal(err)
-	}
-	heard, err := ch.Consume(q.Name, "", true, false, false, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ch, heard := rabbit.Listen(t, url, amqp.Table{"x-match": "all", "name": "ledgerline_device_assigned"})
 
 	kit := commandstest.NewService(t)
 	var mu sync.Mutex

@@ -181,20 +181,24 @@ func dnsmasq(groups []group, hook string) string {
 			fmt.Fprintf(&b, "dhcp-mac=set:%s,%s:*:*:*\n", g.name, colons(bytesOf(o)))
 		}
 		for _, o := range g.options {
-			value := `"` + o.text + `"`
-			switch {
-			case o.raw != nil:
-				value = colons(o.raw)
-			case o.ips != nil:
-				value = join(o.ips)
-			}
-			fmt.Fprintf(&b, "dhcp-option-force=tag:%s,%d,%s\n", g.name, o.code, value)
+			fmt.Fprintf(&b, "dhcp-option-force=tag:%s,%d,%s\n", g.name, o.code, o.value())
 		}
 	}
 	if hook != "" {
 		fmt.Fprintf(&b, "\ndhcp-script=%s\n", hook)
 	}
 	return b.String()
+}
+
+// value is the option as dnsmasq and dhcpd write it.
+func (o option) value() string {
+	switch {
+	case o.raw != nil:
+		return colons(o.raw)
+	case o.ips != nil:
+		return join(o.ips)
+	}
+	return `"` + o.text + `"`
 }
 
 func join(ips []netip.Addr) string {
@@ -244,14 +248,7 @@ func isc(groups []group, hook string) string {
 			if name == "" {
 				name = "ledgerline-" + strconv.Itoa(o.code)
 			}
-			value := `"` + o.text + `"`
-			switch {
-			case o.raw != nil:
-				value = colons(o.raw)
-			case o.ips != nil:
-				value = join(o.ips)
-			}
-			fmt.Fprintf(&b, "  option %s %s;\n", name, value)
+			fmt.Fprintf(&b, "  option %s %s;\n", name, o.value())
 		}
 		b.WriteString("}\n")
 	}

@@ -32,7 +32,7 @@ func CheckDevice(id string, doc map[string]any) error {
 // SameDocument tells whether an answer of the interface holds, under member, what doc says; what only the server
 // writes is passed over.
 func SameDocument(member string, answer []byte, doc map[string]any) bool {
-	tree, err := decodeObject(answer)
+	tree, err := domain.DecodeObject(answer)
 	if err != nil {
 		return false
 	}
@@ -44,7 +44,7 @@ func SameDocument(member string, answer []byte, doc map[string]any) bool {
 	if err != nil {
 		return false
 	}
-	want, err := decodeObject(b)
+	want, err := domain.DecodeObject(b)
 	if err != nil {
 		return false
 	}

@@ -83,7 +83,7 @@ func (c *call) extra(sealed domain.Secret) (map[string]any, error) {
 	if err != nil || text == "" {
 		return nil, err
 	}
-	return decodeObject([]byte(text))
+	return domain.DecodeObject([]byte(text))
 }
 
 func (c *call) listDevices() error {

@@ -336,27 +336,10 @@ func (c *call) readBody() error {
 	case err != nil:
 		return refuse(http.StatusBadRequest, "body cannot be read")
 	}
-	if c.body, err = decodeObject(raw); err != nil {
+	if c.body, err = domain.DecodeObject(raw); err != nil {
 		return refuse(http.StatusBadRequest, "body must be a JSON object: "+err.Error())
 	}
 	return nil
-}
-
-// decodeObject reads one JSON object, numbers as they are written.
-func decodeObject(raw []byte) (map[string]any, error) {
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.UseNumber()
-	var tree map[string]any
-	if err := dec.Decode(&tree); err != nil {
-		return nil, err
-	}
-	if tree == nil {
-		return nil, errors.New("it is null")
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows it")
-	}
-	return tree, nil
 }
 
 // object is the member of the body that holds the document.

@@ -483,28 +483,25 @@ func ignoreCanceled(err error) error {
 
 // sendResyncs tells phones of changes, at the pace their settings allow, until ctx ends.
 func (e *engine) sendResyncs(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return everySecond(ctx, "SendResyncs", "system:resync", func(ctx context.Context) error {
 		if !e.reactor.Leads() {
-			continue
+			return nil
 		}
-		n, err := e.service.SendResyncs(commands.WithCaller(ctx, commands.Caller{Actor: "system:resync"}))
-		if err != nil && ctx.Err() == nil {
-			zerolog.Ctx(ctx).Error().Err(err).Str("command", "SendResyncs").Msg("schedule failed")
-		} else if n > 0 {
+		n, err := e.service.SendResyncs(ctx)
+		if n > 0 {
 			zerolog.Ctx(ctx).Info().Int("phones", n).Str("command", "SendResyncs").Msg("phones told of a change")
 		}
-	}
+		return err
+	})
 }
 
 // sendJobs sends devices connected here what they wait for, until ctx ends.
 func (e *engine) sendJobs(ctx context.Context) error {
+	return everySecond(ctx, "SendDueJobs", "system:jobs", e.service.SendDueJobs)
+}
+
+// everySecond runs a command on behalf of actor until ctx ends; what goes wrong is told and tried again.
+func everySecond(ctx context.Context, command, actor string, do func(context.Context) error) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -513,8 +510,8 @@ func (e *engine) sendJobs(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := e.service.SendDueJobs(commands.WithCaller(ctx, commands.Caller{Actor: "system:jobs"})); err != nil && ctx.Err() == nil {
-			zerolog.Ctx(ctx).Error().Err(err).Str("command", "SendDueJobs").Msg("schedule failed")
+		if err := do(commands.WithCaller(ctx, commands.Caller{Actor: actor})); err != nil && ctx.Err() == nil {
+			zerolog.Ctx(ctx).Error().Err(err).Str("command", command).Msg("schedule failed")
 		}
 	}
 }

@@ -24,30 +24,8 @@ func TestPlatformBus(t *testing.T) {
 	if !ok {
 		return
 	}
-	conn, err := amqp.Dial(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.ExchangeDeclare("wazo-headers", "headers", true, false, false, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	q, err := ch.QueueDeclare("listener", true, false, false, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const gone, stays = "9a7f2a55-7d0f-4f5c-9a55-d2f6c7a1b001", "9a7f2a55-7d0f-4f5c-9a55-d2f6c7a1b002"
-	if err := ch.QueueBind(q.Name, "", "wazo-headers", false, amqp.Table{"x-match": "any", "tenant_uuid": gone, "name": "ledgerline_device_deleted"}); err != nil {
-		t.Fatal(err)
-	}
-	heard, err := ch.Consume(q.Name, "", true, false, false, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ch, heard := rabbit.Listen(t, url, amqp.Table{"x-match": "any", "tenant_uuid": gone, "name": "ledgerline_device_deleted"})
 	file := filepath.Join(t.TempDir(), "bus")
 	if err := os.WriteFile(file, []byte(url+"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -2,12 +2,12 @@ package e2e
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
 
 	"ledgerline/tests/phonesim"
+	"ledgerline/tests/proc"
 )
 
 // A phone nobody has configured shows a page that asks for the code. A wrong one is refused, on the page; the right one is redeemed, the
@@ -59,16 +59,7 @@ func TestThePageIsNoWayAround(t *testing.T) {
 	code := s.code(t)
 	ask := func(path string) (int, string) {
 		t.Helper()
-		resp, err := http.Get("http://" + s.Phones + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(b)
+		return proc.Get(t, "http://"+s.Phones+path, "Mozilla/5.0")
 	}
 	for _, path := range []string{"/enter/none/" + string(p.MAC()), "/enter/gigaset/" + string(p.MAC()), "/enter/yealink/nomac", "/enter/yealink", "/enter/yealink/" + string(p.MAC()) + "/x",
 		"/enter/none/" + string(p.MAC()) + "?code=" + code} {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -151,21 +150,7 @@ func routesOf(t *testing.T, dir string, pattern *regexp.Regexp) (routes []string
 // get asks the phone plane as a Yealink with that address does.
 func (s *site) get(t *testing.T, mac, path string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Phones+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("User-Agent", "Yealink SIP-T54W 96.86.0.70 "+mac)
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(b)
+	return proc.Get(t, "http://"+s.Phones+path, "Yealink SIP-T54W 96.86.0.70 "+mac)
 }
 
 // ask gets a file, however long it takes to be made.

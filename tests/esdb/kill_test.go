@@ -2,8 +2,6 @@ package esdb
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -15,7 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"ledgerline/adapters/eventstoredb"
-	"ledgerline/domain"
+	"ledgerline/commands"
 	"ledgerline/tests/proc"
 )
 
@@ -28,7 +26,6 @@ func TestKilledUnderGroups(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("LEDGERLINE_KILLS")); err == nil {
 		kills, each = n, 40*max(n/3, 1)
 	}
-	const writers = 8
 	bin, dir := proc.Binary(t), t.TempDir()
 	server, err := proc.LaunchESDB(bin, dir, "127.0.0.1:0")
 	if err != nil {
@@ -72,61 +69,14 @@ func TestKilledUnderGroups(t *testing.T) {
 	defer consumers.Wait()
 	defer stop()
 
-	var acknowledged atomic.Int32
-	progress := make(chan struct{}, writers*each)
-	written := make([][]uuid.UUID, writers)
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				events := newEvent()
-				for {
-					_, err := store.Append(ctx, domain.Stream("device", fmt.Sprint(w)), domain.Revision(i-1), events)
-					if err == nil {
-						break
-					}
-					if !errors.Is(err, domain.ErrOutcomeUnknown) || ctx.Err() != nil {
-						t.Errorf("writer %d, event %d: %v", w, i, err)
-						return
-					}
-				}
-				written[w] = append(written[w], events[0].ID)
-				acknowledged.Add(1)
-				progress <- struct{}{}
-			}
-		})
-	}
 	slowest := time.Duration(0)
-	for k := range kills {
-		for range writers * each / (kills + 1) {
-			select {
-			case <-progress:
-			case <-ctx.Done():
-				t.Fatalf("%d events after %d kills", acknowledged.Load(), k)
-			}
-		}
+	underWriters(ctx, t, store, each, kills, func() {
 		server.Kill()
 		if server, err = proc.LaunchESDB(bin, dir, server.ESDB); err != nil {
 			t.Fatal(err)
 		}
 		slowest = max(slowest, server.Ready)
-	}
-	wg.Wait()
-	for w := range writers {
-		i := 0
-		for r, err := range store.Read(ctx, domain.Stream("device", fmt.Sprint(w)), 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i >= len(written[w]) || r.ID != written[w][i] {
-				t.Fatalf("writer %d: revision %d is not what was acknowledged", w, i)
-			}
-			i++
-		}
-		if i != each {
-			t.Errorf("writer %d: %d events, want %d", w, i, each)
-		}
-	}
+	}, func() commands.Log { return store })
 	for name, tally := range map[string]*tally{"of the whole log": all, "of one stream": one} {
 		select {
 		case <-tally.full:
@@ -154,7 +104,7 @@ func TestKilledUnderGroups(t *testing.T) {
 		t.Fatalf("%d parked messages did not come back", all.parkedCount())
 	}
 	t.Logf("%d kills, %d appends acknowledged, 0 lost; deliveries: %d of %d to the group of the log, %d of %d to that of one stream; %d parked and replayed; slowest start %s",
-		kills, acknowledged.Load(), all.deliveries.Load(), all.want, one.deliveries.Load(), one.want, all.parkedBefore, slowest.Round(time.Millisecond))
+		kills, writers*each, all.deliveries.Load(), all.want, one.deliveries.Load(), one.want, all.parkedBefore, slowest.Round(time.Millisecond))
 }
 
 // tally is what the consumers of one group have finished.

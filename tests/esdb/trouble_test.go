@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,63 +60,15 @@ func TestServerAbsentAtStart(t *testing.T) {
 // TestRestartsInMidFlight is K2: the server and its log go away four times under eight writers; each
 // repeats with the same ids what it has no answer for. Nothing acknowledged is lost, nothing is doubled.
 func TestRestartsInMidFlight(t *testing.T) {
-	const writers, each, restarts = 8, 60, 4
+	const each, restarts = 60, 4
 	n := up(t, esdbserver.Options{})
 	s := n.store(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	var acknowledged atomic.Int32
-	progress := make(chan struct{}, writers*each)
-	written := make([][]uuid.UUID, writers)
-	stream := func(w int) domain.StreamID { return domain.Stream("device", fmt.Sprint(w)) }
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
-			for i := range each {
-				events := newEvent()
-				for {
-					_, err := s.Append(ctx, stream(w), domain.Revision(i-1), events)
-					if err == nil {
-						break
-					}
-					if !errors.Is(err, domain.ErrOutcomeUnknown) || ctx.Err() != nil {
-						t.Errorf("writer %d, event %d: %v", w, i, err)
-						return
-					}
-				}
-				written[w] = append(written[w], events[0].ID)
-				acknowledged.Add(1)
-				progress <- struct{}{}
-			}
-		})
-	}
-	for r := range restarts {
-		for range writers * each / (restarts + 1) {
-			select {
-			case <-progress:
-			case <-ctx.Done():
-				t.Fatalf("%d events after %d restarts", acknowledged.Load(), r)
-			}
-		}
+	underWriters(ctx, t, s, each, restarts, func() {
 		n.stop()
 		n.start()
-	}
-	wg.Wait()
-	for w := range writers {
-		i := 0
-		for r, err := range n.ledger.Read(ctx, stream(w), 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if i >= len(written[w]) || r.ID != written[w][i] {
-				t.Fatalf("writer %d: revision %d is not what was acknowledged", w, i)
-			}
-			i++
-		}
-		if i != each {
-			t.Errorf("writer %d: %d events, want %d", w, i, each)
-		}
-	}
+	}, func() commands.Log { return n.ledger })
 }
 
 // frozen is a log that answers nothing while it is shut.

@@ -3,8 +3,6 @@ package provd_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,21 +74,7 @@ func TestImport(t *testing.T) {
 
 	get := func(path, agent string) (int, string) {
 		t.Helper()
-		r, err := http.NewRequest(http.MethodGet, "http://"+server.Phones+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("User-Agent", agent)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(b)
+		return proc.Get(t, "http://"+server.Phones+path, agent)
 	}
 	if status, text := get("/key-of-one/0015650a0b0c.cfg", yealink+"00:15:65:0a:0b:0c"); status != 200 || !strings.Contains(text, "k4d9s2") || !strings.Contains(text, "q8w7e6r5") || !strings.Contains(text, "10.0.0.1") {
 		t.Errorf("the phone with a line gets %d: %s", status, text)

@@ -26,6 +26,7 @@ import (
 	"ledgerline/adapters/sightings"
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/tests/proc"
 	"ledgerline/tests/rig"
 )
 
@@ -364,21 +365,7 @@ func (s *stand) eventually(what string, holds func() bool) {
 // fetch is a phone asking for a file.
 func (s *stand) fetch(path, agent string) (int, string) {
 	s.t.Helper()
-	r, err := http.NewRequest(http.MethodGet, s.phones+path, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.Header.Set("User-Agent", agent)
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return answer.StatusCode, string(text)
+	return proc.Get(s.t, s.phones+path, agent)
 }
 
 // equal compares two documents.

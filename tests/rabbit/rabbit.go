@@ -88,6 +88,36 @@ func Start(t testing.TB) (url string, ok bool) {
 	}
 }
 
+// Listen is a channel to the broker, on which the exchange of a Wazo platform is declared, and what is published there
+// with headers as bind says; both end with the test.
+func Listen(t testing.TB, url string, bind amqp.Table) (*amqp.Channel, <-chan amqp.Delivery) {
+	t.Helper()
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.ExchangeDeclare("wazo-headers", "headers", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	q, err := ch.QueueDeclare("listener", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.QueueBind(q.Name, "", "wazo-headers", false, bind); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := ch.Consume(q.Name, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ch, heard
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
