@@ -35,7 +35,7 @@ var history = &historyProjection{
 }
 
 func (*historyProjection) Name() string        { return "history" }
-func (*historyProjection) Version() int        { return 1 }
+func (*historyProjection) Version() int        { return 2 }
 func (p *historyProjection) Tables() []*Schema { return []*Schema{&p.events, &p.links} }
 
 func (p *historyProjection) Apply(tx Tx, f *Fact) error {
@@ -59,103 +59,13 @@ func (p *historyProjection) Apply(tx Tx, f *Fact) error {
 		return err
 	}
 	for _, subject := range touched(f.Event) {
-		if subject != "" && subject != f.Stream {
+		if subject != f.Stream {
 			if err := tx.Append(&p.links, seq+1, string(subject)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// touched are the further streams whose timeline shows e: those it is about besides its own. Tenants are
-// found by the event's metadata instead.
-func touched(e domain.Event) []domain.StreamID {
-	switch e := e.(type) {
-	case domain.CodeIssued:
-		return []domain.StreamID{codeSubject(e.CodeID), user(e.UserID)}
-	case domain.CodeRedeemed:
-		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID), user(e.UserID)}
-	case domain.CodeRevoked:
-		return []domain.StreamID{codeSubject(e.CodeID)}
-	case domain.CodeExpired:
-		return []domain.StreamID{codeSubject(e.CodeID)}
-	case domain.CodeDenied:
-		return []domain.StreamID{codeSubject(e.CodeID)}
-	case domain.CodeExtended:
-		return []domain.StreamID{codeSubject(e.CodeID)}
-	case domain.RolloutRowIssued:
-		return []domain.StreamID{codeSubject(e.CodeID), user(e.UserID)}
-	case domain.RolloutRowQuarantined:
-		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
-	case domain.RolloutRowRegistered:
-		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
-	case domain.CodeAssignmentFailed:
-		return []domain.StreamID{codeSubject(e.CodeID), device(e.DeviceID)}
-	case domain.DeviceAssigned:
-		return []domain.StreamID{user(e.UserID), codeSubject(e.CodeID), device(e.Replaces)}
-	case domain.DeviceAwaitingLine:
-		return []domain.StreamID{user(e.UserID)}
-	case domain.DeviceLineAssociated:
-		return []domain.StreamID{e.LineID.Stream()}
-	case domain.DeviceLineDissociated:
-		return []domain.StreamID{e.LineID.Stream()}
-	case domain.DeviceReplaced:
-		return []domain.StreamID{device(e.By)}
-	case domain.LineDefined:
-		return []domain.StreamID{user(e.UserID)}
-	case domain.LineRemoteAuthorizationSet:
-		return []domain.StreamID{e.GatewayID.Stream()}
-	case domain.SIPUserPushIntended:
-		return []domain.StreamID{e.LineID.Stream(), e.GatewayID.Stream()}
-	case domain.DeviceGatewaySet:
-		if e.GatewayID != "" {
-			return []domain.StreamID{e.GatewayID.Stream()}
-		}
-	case domain.JobCreated:
-		return []domain.StreamID{e.JobID.Stream()}
-	case domain.JobAmended:
-		return []domain.StreamID{e.JobID.Stream()}
-	case domain.JobCancelled:
-		return []domain.StreamID{e.JobID.Stream()}
-	case domain.DeviceJobsSelected:
-		var chosen []domain.StreamID
-		for _, s := range e.Jobs {
-			chosen = append(chosen, s.JobID.Stream())
-		}
-		return chosen
-	case interface{ Job() domain.JobRef }:
-		return []domain.StreamID{e.Job().JobID.Stream()}
-	case domain.SubjectErased:
-		var erased []domain.StreamID
-		for _, s := range e.Subjects {
-			erased = append(erased, s.Stream())
-		}
-		return erased
-	}
-	return nil
-}
-
-// codeSubject names a code's timeline: its stream carries a digest of the digits, which readers do not know.
-func codeSubject(id domain.CodeID) domain.StreamID {
-	if id == "" {
-		return ""
-	}
-	return domain.Stream("code", string(id))
-}
-
-func user(id domain.UserID) domain.StreamID {
-	if id == "" {
-		return ""
-	}
-	return id.Stream()
-}
-
-func device(id domain.DeviceID) domain.StreamID {
-	if id == "" {
-		return ""
-	}
-	return id.Stream()
 }
 
 // TimelineFilter says whose events to list and which of them. Exactly one of Tenant and Subject is set:

@@ -41,11 +41,6 @@ func RolloutByID(ctx context.Context, q Querier, id domain.RolloutID) (Rollout, 
 	return one(ctx, q, rollouts, rolloutRow, "key = ? AND known = 1", string(id))
 }
 
-// RolloutAt is the rollout as it stood at a position.
-func RolloutAt(events iter.Seq2[domain.Recorded, error], at domain.Position) (Rollout, bool, error) {
-	return rowAt(rollouts, rolloutRow, func(s rolloutState) bool { return s.Exists }, events, at)
-}
-
 // RolloutFilter narrows a list of rollouts; nil Tenants means all.
 type RolloutFilter struct {
 	Tenants  []domain.TenantID

@@ -94,9 +94,6 @@ type Phone struct {
 	Challenge bool
 	// Told gets the Event header of every message it obeyed.
 	Told chan string
-
-	mu      sync.Mutex
-	refused int
 }
 
 // NewPhone starts the phone p describes, on a free port, and fills in the rest of p. conf is for TLS.
@@ -114,9 +111,6 @@ func NewPhone(tb testing.TB, p *Phone, transport string, conf *tls.Config) *Phon
 		event := value(req, "Event")
 		switch {
 		case req.Recipient.User != p.User:
-			p.mu.Lock()
-			p.refused++
-			p.mu.Unlock()
 			answer(404, "Not Found")
 		case p.Challenge && !verify(req, "Authorization", p.User, p.Password):
 			answer(401, "Unauthorized", challenge("WWW-Authenticate", "phone"))
@@ -129,13 +123,6 @@ func NewPhone(tb testing.TB, p *Phone, transport string, conf *tls.Config) *Phon
 	})
 	p.start()
 	return p
-}
-
-// Refused is how many messages to other users came here.
-func (p *Phone) Refused() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.refused
 }
 
 // Contact is where the phone is reached.
