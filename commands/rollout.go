@@ -334,7 +334,7 @@ func (s *Service) ConfirmRolloutRow(ctx context.Context, in ConfirmRolloutRow) (
 }
 
 // rolloutWorkers is how many rows are worked on at once: enough that appends share one write to the disk.
-const rolloutWorkers = 64
+const rolloutWorkers = 256
 
 // CarryOutRollout does for each row what the event e at r asks of the rollout. Interrupted, it goes on where it was when
 // it is called again: what a row has got already it does not get twice.
@@ -410,7 +410,8 @@ func (w *rolloutWork) issue(ctx context.Context, n int, again bool, named ...int
 		return err
 	}
 	gone := u.Live(w.rollout.TenantID)
-	stream, digits := w.rollout.RolloutID.Row(n), ""
+	stream := w.rollout.RolloutID.Row(n)
+	var drawn drawnRow
 	_, err = decide(ctx, w.Service, stream, func(row domain.RolloutRow) ([]domain.Event, error) {
 		switch {
 		case row.State != "" && !again, row.Issuable() != nil, row.Waits() && len(named) == 0:
@@ -419,42 +420,46 @@ func (w *rolloutWork) issue(ctx context.Context, n int, again bool, named ...int
 			return row.Follow(row.CodeID, domain.RolloutRowFailed{CodeID: row.CodeID, Cause: gone.Error(),
 				RolloutID: w.rollout.RolloutID, Row: n, TenantID: w.rollout.TenantID, UserID: plan.UserID}), nil
 		}
-		var issued domain.RolloutRowIssued
-		issued, digits, err = w.draw(ctx, n)
+		drawn, err = w.draw(ctx, n)
 		if row.Waits() {
-			issued.Replaces = row.Code
+			drawn.Replaces = row.Code
 		}
-		return []domain.Event{issued}, err
+		return []domain.Event{drawn.RolloutRowIssued}, err
 	})
 	if err != nil {
 		return err
 	}
-	return w.seat(ctx, stream, digits)
+	return w.seat(ctx, stream, drawn)
+}
+
+// drawnRow is a row's code whose digits are still at hand.
+type drawnRow struct {
+	domain.RolloutRowIssued
+	digits string
 }
 
 // draw makes the row's next code: digits that no live code has.
-func (w *rolloutWork) draw(ctx context.Context, n int) (domain.RolloutRowIssued, string, error) {
-	row := w.next(n)
+func (w *rolloutWork) draw(ctx context.Context, n int) (row drawnRow, err error) {
+	row.RolloutRowIssued = w.next(n)
 	for try := range attempts {
-		code := codeOfRow(row)
-		digits, err := w.drawCode(ctx, &code, try)
-		if err != nil {
-			return row, "", err
+		code := codeOfRow(row.RolloutRowIssued)
+		if row.digits, err = w.drawCode(ctx, &code, try); err != nil {
+			return row, err
 		}
 		row.ValidUntil = code.ValidUntil // a registry elsewhere may shorten it
-		if row.Code, err = w.codeStream(ctx, row.Epoch, digits); err != nil {
-			return row, "", err
+		if row.Code, err = w.codeStream(ctx, row.Epoch, row.digits); err != nil {
+			return row, err
 		}
-		taken, err := w.taken(ctx, row.Code, digits)
+		taken, err := w.taken(ctx, row.Code, row.digits)
 		if err != nil {
-			return row, "", err
+			return row, err
 		}
 		if !taken {
-			row.Digits = domain.NewSecret(row.Epoch, digits, "")
-			return row, digits, nil
+			row.Digits = domain.NewSecret(row.Epoch, row.digits, "")
+			return row, nil
 		}
 	}
-	return row, "", fmt.Errorf("draw a code: %w", ErrBusy)
+	return row, fmt.Errorf("draw a code: %w", ErrBusy)
 }
 
 // next is row n with a code of now that has no digits yet.
@@ -496,9 +501,10 @@ func (w *rolloutWork) taken(ctx context.Context, today domain.StreamID, digits s
 	return c.Exists, err
 }
 
-// seat makes the row's code what the row says: the code before it is taken back, the new one issued. digits are those of
-// the row's code, if the caller has them at hand. A phone that was faster with the old code has the row.
-func (w *rolloutWork) seat(ctx context.Context, stream domain.StreamID, digits string) error {
+// seat makes the row's code what the row says: the code before it is taken back, the new one issued. drawn is what the
+// caller believes to have recorded; another server that woke up late may have been first with other digits, so the row is
+// read again. A phone that was faster with the old code has the row.
+func (w *rolloutWork) seat(ctx context.Context, stream domain.StreamID, drawn drawnRow) error {
 	row, _, err := load[domain.RolloutRow](ctx, w.Log, stream)
 	if err != nil || !row.Waits() {
 		return err
@@ -520,7 +526,11 @@ func (w *rolloutWork) seat(ctx context.Context, stream domain.StreamID, digits s
 		}
 	}
 	issued := codeOfRow(row.RolloutRowIssued)
-	_, err = decide(ctx, w.Service, row.Code, func(c domain.Code) ([]domain.Event, error) {
+	digits, history := "", load[domain.Code]
+	if drawn.CodeID == row.CodeID {
+		digits, history = drawn.digits, nothingYet[domain.Code]()
+	}
+	_, err = decideBy(ctx, w.Service, row.Code, history, func(c domain.Code) ([]domain.Event, error) {
 		if c.CodeID == row.CodeID {
 			return nil, nil
 		}
@@ -538,6 +548,19 @@ func (w *rolloutWork) seat(ctx context.Context, stream domain.StreamID, digits s
 	return err
 }
 
+// nothingYet loads a stream that was empty a moment ago as empty, and when that turns out to be no longer so, as it is.
+func nothingYet[S domain.State[S]]() func(context.Context, Log, domain.StreamID) (S, history, error) {
+	tried := false
+	return func(ctx context.Context, log Log, stream domain.StreamID) (S, history, error) {
+		if tried {
+			return load[S](ctx, log, stream)
+		}
+		tried = true
+		var empty S
+		return empty, history{revision: domain.NoStream}, nil
+	}
+}
+
 // extend gives the row's code until then: its own stream says so while it is of today's epoch; else the same digits
 // become a code of today's, for older epochs are not looked up in for longer (D19).
 func (w *rolloutWork) extend(ctx context.Context, n int, until time.Time) error {
@@ -549,7 +572,7 @@ func (w *rolloutWork) extend(ctx context.Context, n int, until time.Time) error 
 	if row.Epoch != domain.Epoch(w.now) {
 		return w.reseat(ctx, row, until)
 	}
-	if err := w.seat(ctx, stream, ""); err != nil { // the code may be missing that an extension stopped in its midst made way for
+	if err := w.seat(ctx, stream, drawnRow{}); err != nil { // the code may be missing that an extension stopped in its midst made way for
 		return err
 	}
 	_, err = decide(ctx, w.Service, row.Code, func(c domain.Code) ([]domain.Event, error) {
@@ -588,7 +611,7 @@ func (w *rolloutWork) reseat(ctx context.Context, row domain.RolloutRow, until t
 	if err != nil {
 		return err
 	}
-	return w.seat(ctx, stream, digits)
+	return w.seat(ctx, stream, drawnRow{})
 }
 
 // cancel takes the row's code back if it waits; the row follows.

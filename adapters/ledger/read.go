@@ -47,6 +47,8 @@ func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.R
 			switch {
 			case err == nil && !begun && p.whole && len(p.events) > 0:
 				last = p.events[len(p.events)-1].Revision
+			case err == nil && !begun && p.whole && from == 0:
+				err = domain.ErrNoStream
 			case err == nil && !begun:
 				var end head
 				if end, err = l.endOf(ctx, stream); err == nil {

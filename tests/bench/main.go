@@ -65,7 +65,7 @@ func micros(d time.Duration) string {
 
 func main() {
 	quick := flag.Bool("quick", false, "a tenth of the work, for trying out")
-	only := flag.String("only", "", "parts to run: appends, adapter, views, serving, tftp, sweep, commands, audit, provd, softphone, sysclient, size")
+	only := flag.String("only", "", "parts to run: appends, adapter, views, serving, tftp, sweep, commands, audit, provd, softphone, sysclient, rollout, size")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -75,7 +75,7 @@ func main() {
 		run  func(*bench) error
 	}{
 		{"appends", appends}, {"adapter", adapter}, {"views", rebuild}, {"serving", serving}, {"tftp", tftpReads}, {"sweep", sweepUnderFetches},
-		{"commands", commandRate}, {"audit", audit}, {"provd", provdBench}, {"softphone", appsRefresh}, {"sysclient", sysclients}, {"size", size},
+		{"commands", commandRate}, {"audit", audit}, {"provd", provdBench}, {"softphone", appsRefresh}, {"sysclient", sysclients}, {"rollout", rollouts}, {"size", size},
 	} {
 		if *only != "" && !strings.Contains(","+*only+",", ","+part.name+",") {
 			continue

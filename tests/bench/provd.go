@@ -484,8 +484,11 @@ func (p *platform) contact(b *bench, n int) error {
 }
 
 // cpu is the processor time the server has had.
-func (p *platform) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+func (p *platform) cpu() (time.Duration, error) { return cpuOf(p.PID()) }
+
+// cpuOf is the processor time a process has used.
+func cpuOf(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}

@@ -198,9 +198,11 @@ func (f *storming) latencies(b *bench) error {
 // benchDevice is as little of a device as will do: it proves itself, and its web server has one page.
 type benchDevice struct {
 	mac        string
+	code       string // that it shows
 	ws         *websocket.Conn
 	gone       chan struct{}
 	challenged chan struct{}
+	given      chan struct{} // a password
 
 	mu       sync.Mutex
 	password string
@@ -220,7 +222,7 @@ func (d *benchDevice) connect(ctx context.Context, url string, n int) error {
 	if err != nil {
 		return err
 	}
-	d.gone, d.challenged = make(chan struct{}), make(chan struct{}, 1)
+	d.gone, d.challenged, d.given = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
 	if err := d.identify(ctx, ""); err != nil {
 		return err
 	}
@@ -228,8 +230,20 @@ func (d *benchDevice) connect(ctx context.Context, url string, n int) error {
 	return nil
 }
 
+// let waits until the device was given a password.
+func (d *benchDevice) let(ctx context.Context) error {
+	select {
+	case <-d.given:
+		return nil
+	case <-d.gone:
+		return fmt.Errorf("%s was not let in", d.mac)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (d *benchDevice) identify(ctx context.Context, challenge string) error {
-	i := wire.Identify{ID: d.mac, Product: "IP222", Version: "13r3 sr1 [13.5421/135421/1300]", Platform: wire.Platform{Type: "PHONE"}, FwBuild: "135421", BcBuild: "135421"}
+	i := wire.Identify{ID: d.mac, Product: "IP222", Version: "13r3 sr1 [13.5421/135421/1300]", Platform: wire.Platform{Type: "PHONE"}, FwBuild: "135421", BcBuild: "135421", ProvisioningCode: d.code}
 	if challenge != "" {
 		d.mu.Lock()
 		i.Digest = wire.Digest(i.ID, i.Product, i.Version, challenge, d.password)
@@ -267,6 +281,10 @@ func (d *benchDevice) read(ctx context.Context) {
 				d.mu.Lock()
 				d.password = m.Password
 				d.mu.Unlock()
+				select {
+				case d.given <- struct{}{}:
+				default:
+				}
 			}
 		case f.Type == wire.TypeChallenge:
 			var m wire.Challenge
