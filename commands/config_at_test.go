@@ -34,7 +34,7 @@ func lived(t *testing.T) (k *kit, id domain.DeviceID, moments []domain.Position,
 		k.ok(err)
 		v, err := k.ServeFile(k.ctx, asks(phone))
 		k.ok(err)
-		moments, fetched = append(moments, head), append(fetched, string(v.Data))
+		moments, fetched = append(moments, head), append(fetched, whole(v))
 	}
 	moment()
 	layer("fr_FR")

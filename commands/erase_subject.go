@@ -90,7 +90,7 @@ func (s *Service) forgetFiles(ctx context.Context, id domain.DeviceID, subjects 
 	if len(gone) == 0 {
 		return nil
 	}
-	s.serving.drop(gone)
+	s.serving.atHand.drop(gone)
 	if err := s.Blobs.Erase(ctx, id.Subject(), gone...); err != nil {
 		return fmt.Errorf("forget files of %s: %w", id, err)
 	}

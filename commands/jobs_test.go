@@ -73,7 +73,7 @@ func (k *kit) sysclient(product, build string) domain.DeviceID {
 // comes is a phone that gets its file for sure.
 func (k *kit) comes(mac domain.MAC) string {
 	k.t.Helper()
-	return string(k.deliver(asks(mac)).Data)
+	return whole(k.deliver(asks(mac)))
 }
 
 // states are a device's jobs in short.

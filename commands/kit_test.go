@@ -3,6 +3,7 @@ package commands_test
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -224,11 +225,21 @@ func (k *kit) secretOf(id domain.DeviceID) string {
 	return clear
 }
 
+// whole is all of a file; empty when there is none.
+func whole(v commands.Served) string {
+	content, _ := v.Content()
+	b, err := io.ReadAll(content)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
 func (k *kit) serve(in commands.ServeFile) string {
 	k.t.Helper()
 	v, err := k.ServeFile(k.ctx, in)
 	k.ok(err)
-	return string(v.Data)
+	return whole(v)
 }
 
 const minute = time.Minute

@@ -174,7 +174,7 @@ func (s *Service) keep(ctx context.Context, d domain.Device, r Revealed, atHand 
 			fresh[g.MAC] = f.Data
 		}
 		if atHand {
-			s.serving.put(g.MAC, f.Data)
+			s.serving.atHand.put(g.MAC, f.Data)
 		}
 		c.Files = append(c.Files, g)
 	}

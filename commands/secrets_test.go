@@ -242,7 +242,7 @@ func TestErasingADevice(t *testing.T) {
 	}
 	k.crash()
 	if v, err := k.ServeFile(k.ctx, before); !errors.Is(err, domain.ErrErased) {
-		t.Errorf("served %d bytes, %v", len(v.Data), err)
+		t.Errorf("served %d bytes, %v", len(whole(v)), err)
 	}
 	out, err := k.DeleteDevice(k.ctx, commands.DeleteDevice{ID: id})
 	k.news(out, err, "device.deleted")

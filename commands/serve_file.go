@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,18 +35,30 @@ type ServeFile struct {
 type Served struct {
 	Device  domain.DeviceID // empty for a common guest file
 	File    domain.GeneratedFile
-	Data    []byte
+	Data    []byte // for whoever makes one; Content is for whoever gets one
 	ModTime time.Time
 	// Body, when not nil, is the file in place of Data, File.Size bytes of it. Whoever gets it closes it.
 	Body io.ReadSeekCloser
 	// Guest: the file holds nothing of anybody's.
 	Guest bool
 
+	kept   pieces // in place of Data, File.Size bytes
 	in     ServeFile
 	under  string // hash of the path secret of the device
 	closes bool // the first use of a secret path, as far as the view knows
 	synced bool // the phone was asked to fetch, and does
 	vendor *domain.DeviceFileDelivered
+}
+
+// Content is the file and its size in bytes, to be read once.
+func (v Served) Content() (io.ReadSeeker, int) {
+	switch {
+	case v.Body != nil:
+		return v.Body, v.File.Size
+	case v.kept != nil:
+		return v.kept.reader(v.File.Size), v.File.Size
+	}
+	return bytes.NewReader(v.Data), len(v.Data)
 }
 
 var (
@@ -406,11 +419,11 @@ func (s *Service) serveOwn(ctx context.Context, in ServeFile, who Recognition, r
 	if !ok {
 		return s.serveVendor(in, row.Device, row.Plugin, in.Path, who.File)
 	}
-	data, err := s.bytes(ctx, row.Device, file)
+	kept, err := s.bytes(ctx, row.Device, file)
 	if err != nil {
 		return Served{}, err
 	}
-	return Served{Device: row.Device, File: file, Data: data, ModTime: modified, Guest: guest, in: in,
+	return Served{Device: row.Device, File: file, kept: kept, ModTime: modified, Guest: guest, in: in,
 		under: row.SecretHash, closes: in.Via == "secret" && !row.MACPathClosed, synced: row.Syncing}, nil
 }
 
@@ -500,16 +513,15 @@ func (m *making) wait(ctx context.Context, id domain.DeviceID) {
 	}
 }
 
-func (s *Service) bytes(ctx context.Context, id domain.DeviceID, f domain.GeneratedFile) ([]byte, error) {
-	if data, ok := s.serving.get(f.MAC); ok {
-		return data, nil
+func (s *Service) bytes(ctx context.Context, id domain.DeviceID, f domain.GeneratedFile) (pieces, error) {
+	if kept, ok := s.serving.atHand.get(f.MAC); ok {
+		return kept, nil
 	}
 	data, err := s.Blobs.Get(ctx, id.Subject(), f.MAC)
 	if err != nil {
 		return nil, err
 	}
-	s.serving.put(f.MAC, data)
-	return data, nil
+	return s.serving.atHand.put(f.MAC, data), nil
 }
 
 // serveCommon answers a phone that shows no address (a TFTP client asking for its model's common file)
@@ -647,11 +659,9 @@ type delivery struct {
 type serving struct {
 	flight singleflight.Group
 	making making
+	atHand atHand
 
 	mu        sync.Mutex
-	bytes     map[string][]byte // by MAC; two generations, the older dropped when the newer is full
-	older     map[string][]byte
-	size      int
 	noted     map[deliveryKey]bool
 	queue     chan delivery
 	unchanged map[domain.DeviceID]checked
@@ -670,51 +680,10 @@ type checked struct {
 }
 
 const (
-	bytesAtHand   = 64 << 20
 	notedAtMost   = 200_000
 	deliveryQueue = 4096
 	checkedAtMost = 50_000
 )
-
-func (v *serving) get(mac string) ([]byte, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if b, ok := v.bytes[mac]; ok {
-		return b, true
-	}
-	b, ok := v.older[mac]
-	if ok {
-		v.insert(mac, b)
-	}
-	return b, ok
-}
-
-func (v *serving) put(mac string, b []byte) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.insert(mac, b)
-}
-
-func (v *serving) insert(mac string, b []byte) {
-	if _, ok := v.bytes[mac]; ok {
-		return
-	}
-	if v.bytes == nil || v.size > bytesAtHand/2 {
-		v.older, v.bytes, v.size = v.bytes, make(map[string][]byte), 0
-	}
-	v.bytes[mac] = b
-	v.size += len(b) + 128
-}
-
-// drop forgets bytes that were erased.
-func (v *serving) drop(macs []string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, mac := range macs {
-		delete(v.bytes, mac)
-		delete(v.older, mac)
-	}
-}
 
 func (v *serving) deliveries() chan delivery {
 	v.mu.Lock()

@@ -112,10 +112,10 @@ func TestWhoGetsAFile(t *testing.T) {
 			in.Via, in.Credential, in.Trusted, in.Transport = a.via, a.credential, from.trusted, from.transport
 			v, err := s.ServeFile(s.ctx, in)
 			where := fmt.Sprintf("%s over %s, trusted %v", name, from.transport, from.trusted)
-			text := string(v.Data)
+			text := whole(v)
 			switch c.want[i] {
 			case none:
-				if !errors.Is(err, commands.ErrNoFile) || len(v.Data) != 0 {
+				if !errors.Is(err, commands.ErrNoFile) || len(whole(v)) != 0 {
 					t.Errorf("%s: served %q, %v", where, text, err)
 				}
 			case guest:
@@ -124,7 +124,7 @@ func TestWhoGetsAFile(t *testing.T) {
 				}
 			default:
 				want := map[string]string{"own": s.own, "closed": s.closed}[c.want[i]]
-				if err != nil || v.Guest || !strings.Contains(text, "/d/"+want+"/") || v.Device != domain.DeviceID(a.mac) || v.File.Size != len(v.Data) {
+				if err != nil || v.Guest || !strings.Contains(text, "/d/"+want+"/") || v.Device != domain.DeviceID(a.mac) || v.File.Size != len(whole(v)) {
 					t.Errorf("%s: served %q, %v", where, text, err)
 				}
 			}
@@ -148,7 +148,7 @@ func TestNeverAnothersFile(t *testing.T) {
 						continue
 					}
 					for secret, mac := range foreign {
-						if strings.Contains(string(v.Data), secret) && (v.Device != domain.DeviceID(mac) || via == "secret" && cred != secret || mac == closedMAC && via != "secret" || mac == strangeMAC && via == "tenant_key") {
+						if strings.Contains(whole(v), secret) && (v.Device != domain.DeviceID(mac) || via == "secret" && cred != secret || mac == closedMAC && via != "secret" || mac == strangeMAC && via == "tenant_key") {
 							t.Fatalf("%s %q asking for %q as %q gets the file of %s", via, cred, path, agent, mac)
 						}
 					}
@@ -316,8 +316,8 @@ func TestTheCommonFile(t *testing.T) {
 	k := start(t)
 	in := commands.ServeFile{Asked: commands.Asked{Path: "common.cfg", UserAgent: "Testphone T1"}, Via: "mac", Transport: "tftp", Trusted: true}
 	v, err := k.ServeFile(k.ctx, in)
-	if err != nil || string(v.Data) != "model = T1\n" || v.Device != "" || !v.Guest || v.File.MAC == "" {
-		t.Errorf("%q %v", v.Data, err)
+	if err != nil || whole(v) != "model = T1\n" || v.Device != "" || !v.Guest || v.File.MAC == "" {
+		t.Errorf("%q %v", whole(v), err)
 	}
 	for what, change := range map[string]func(*commands.ServeFile){
 		"not trusted":    func(in *commands.ServeFile) { in.Trusted = false },
@@ -441,8 +441,8 @@ func TestNotYet(t *testing.T) {
 		in.Via, in.Credential = "code", code.Code
 		k.Shelf.Hold()
 		began := time.Now()
-		if v, err := k.ServeFile(k.ctx, in); !errors.Is(err, commands.ErrNotYet) || len(v.Data) != 0 {
-			t.Errorf("served %q, %v", v.Data, err)
+		if v, err := k.ServeFile(k.ctx, in); !errors.Is(err, commands.ErrNotYet) || len(whole(v)) != 0 {
+			t.Errorf("served %q, %v", whole(v), err)
 		}
 		if waited := time.Since(began); waited != 3*time.Second {
 			t.Errorf("it waited for %s", waited)
@@ -450,7 +450,7 @@ func TestNotYet(t *testing.T) {
 		// The view comes up within the time.
 		time.AfterFunc(time.Second, k.Shelf.Release)
 		if v, err := k.ServeFile(k.ctx, in); err != nil || v.Guest {
-			t.Errorf("served %q, %v", v.Data, err)
+			t.Errorf("served %q, %v", whole(v), err)
 		}
 	})
 }
@@ -472,8 +472,8 @@ func TestALostRaceIsOnRecord(t *testing.T) {
 	})
 	in := asks(phone)
 	in.Via, in.Credential = "code", code.Code
-	if v, err := k.ServeFile(k.ctx, in); !errors.Is(err, commands.ErrNotYet) || len(v.Data) != 0 {
-		t.Errorf("served %q, %v", v.Data, err)
+	if v, err := k.ServeFile(k.ctx, in); !errors.Is(err, commands.ErrNotYet) || len(whole(v)) != 0 {
+		t.Errorf("served %q, %v", whole(v), err)
 	}
 	k.settle()
 	_, e := last[domain.CodeAssignmentFailed](k)
@@ -499,7 +499,7 @@ func TestOneRenderingForMany(t *testing.T) {
 		for range 20 {
 			go func() {
 				v, err := k.ServeFile(k.ctx, asks(phone))
-				results <- fmt.Sprint(string(v.Data), err)
+				results <- fmt.Sprint(whole(v), err)
 			}()
 		}
 		synctest.Wait()

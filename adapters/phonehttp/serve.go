@@ -1,7 +1,6 @@
 package phonehttp
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -271,10 +270,10 @@ func (s *Server) send(w *answer, r *http.Request, v commands.Served) {
 	if s.opt.Now().Sub(modified) < 2*time.Second {
 		modified = time.Time{} // may change again within the second that Last-Modified can tell
 	}
-	content, size := io.ReadSeeker(bytes.NewReader(v.Data)), int64(len(v.Data))
+	content, n := v.Content()
+	size := int64(n)
 	if v.Body != nil {
 		defer v.Body.Close()
-		content, size = v.Body, int64(v.File.Size)
 		// A deadline meant for small files would cut a large one off on a slow line.
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout + time.Duration(size/slowest)*time.Second))
 	}

@@ -233,10 +233,9 @@ func (s *Server) handle(ctx context.Context, r request, malformed error, local n
 	}
 	if err == nil {
 		t.device, t.file = served.Device, served.File.Path
-		data, size := io.ReadSeeker(bytes.NewReader(served.Data)), len(served.Data)
+		data, size := served.Content()
 		if served.Body != nil {
 			defer served.Body.Close()
-			data, size = served.Body, served.File.Size
 			more, done := context.WithTimeout(sending, s.opt.MaxTime+time.Duration(size/slowest)*time.Second)
 			defer done()
 			ctx = more

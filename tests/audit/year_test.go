@@ -4,6 +4,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -162,11 +163,14 @@ func (s *site) fetch() {
 		v, err := s.Service.ServeFile(s.t.Context(), commands.ServeFile{Asked: commands.Asked{Path: path, UserAgent: "Yealink SIP-T54W 96.86.0.70 " + string(mac)},
 			Via: "mac", Transport: "http", IP: "10.0.0.9", Trusted: true})
 		s.ok(err)
+		content, _ := v.Content()
+		text, err := io.ReadAll(content)
+		s.ok(err)
 		if s.latest[mac] == v.File.MAC {
 			continue
 		}
 		s.latest[mac] = v.File.MAC
-		s.journal = append(s.journal, fetched{domain.DeviceID(mac), v.File.Path, at, string(v.Data)})
+		s.journal = append(s.journal, fetched{domain.DeviceID(mac), v.File.Path, at, string(text)})
 	}
 }
 
