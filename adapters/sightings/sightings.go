@@ -49,8 +49,8 @@ type Options struct {
 	Dir        string        // holds sightings.db; made if missing (0700)
 	Retention  time.Duration // rows not seen for so long are deleted; zero means 30 days
 	MaxUnknown int           // rows of unknown identities; zero means 10,000
-	Queue      int           // sightings waiting to be written; zero means 8192
-	Every      time.Duration // how often what waits is written; zero means a second
+	Queue      int           // phones whose sightings wait to be written; zero means 8192. Half of it full, they are written
+	Every      time.Duration // how often what waits is written in any case; zero means ten seconds
 	Now        func() time.Time
 	Metrics    prometheus.Registerer // may be nil
 }
@@ -73,13 +73,16 @@ type Sightings struct {
 	opt     Options
 	path    string
 	log     *zerolog.Logger
-	queue   chan commands.Sighting
 	ask     chan request
+	many    chan struct{} // there is much to write
 	closing chan struct{}
 	stopped chan struct{}
 	once    sync.Once
 	dropped atomic.Int64
 	started atomic.Int64 // times the file was begun anew because it was damaged
+
+	mu      sync.Mutex
+	pending map[key]Row // folded to one row per phone; nil once closed
 }
 
 // request is work for the one goroutine that holds the connection.
@@ -107,13 +110,13 @@ func Open(ctx context.Context, opt Options) (*Sightings, error) {
 		opt.Queue = 8192
 	}
 	if opt.Every <= 0 {
-		opt.Every = time.Second
+		opt.Every = 10 * time.Second
 	}
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Sightings{opt: opt, path: filepath.Join(opt.Dir, fileName), log: zerolog.Ctx(ctx), queue: make(chan commands.Sighting, opt.Queue),
-		ask: make(chan request), closing: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Sightings{opt: opt, path: filepath.Join(opt.Dir, fileName), log: zerolog.Ctx(ctx), pending: make(map[key]Row),
+		many: make(chan struct{}, 1), ask: make(chan request), closing: make(chan struct{}), stopped: make(chan struct{})}
 	conn, err := s.open()
 	if err != nil {
 		return nil, fmt.Errorf("open sightings: %w", err)
@@ -137,10 +140,17 @@ func (s *Sightings) register(r prometheus.Registerer) error {
 
 // Seen notes a request. It never blocks and never fails; after Close it does nothing.
 func (s *Sightings) Seen(v commands.Sighting) {
-	select {
-	case s.queue <- v:
-	default:
+	s.mu.Lock()
+	n, dropped := s.fold(v)
+	s.mu.Unlock()
+	if dropped {
 		s.dropped.Add(1)
+	}
+	if n >= s.opt.Queue/2 {
+		select {
+		case s.many <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -244,36 +254,46 @@ func (s *Sightings) Close() error {
 	return nil
 }
 
-// gather takes everything that waits, folded to one row per phone.
-func (s *Sightings) gather(pending map[key]Row) {
-	for {
-		select {
-		case v := <-s.queue:
-			s.fold(pending, v)
-		default:
-			return
-		}
-	}
+// take is everything that waits.
+func (s *Sightings) take() map[key]Row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.pending
+	s.pending = make(map[key]Row)
+	return taken
 }
 
-func (s *Sightings) fold(pending map[key]Row, v commands.Sighting) {
+// close has Seen do nothing from now on.
+func (s *Sightings) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = nil
+}
+
+// fold adds v to what waits, n phones with it, unless there are too many.
+func (s *Sightings) fold(v commands.Sighting) (n int, dropped bool) {
+	if s.pending == nil {
+		return 0, false
+	}
 	k := key{device: v.Device, mac: v.MAC}
+	most := s.opt.Queue
 	if v.Device == "" {
 		k.ip = v.IP
-		if len(pending) > s.opt.MaxUnknown && pending[k].Count == 0 {
-			s.dropped.Add(1)
-			return
-		}
+		most = min(most, s.opt.MaxUnknown)
 	}
-	r := pending[k]
-	if r.Count == 0 {
+	r, known := s.pending[k]
+	if !known {
+		if len(s.pending) >= most {
+			return len(s.pending), true
+		}
 		r.FirstAt = v.At
 	}
 	if !v.At.Before(r.LastAt) {
-		r.LastAt, r.IP, r.UserAgent, r.Transport, r.Via = v.At, text(v.IP), text(v.UserAgent), text(v.Transport), text(v.Path)
+		r.LastAt, r.IP, r.UserAgent, r.Transport, r.Via = v.At, v.IP, v.UserAgent, v.Transport, v.Path
 	}
 	r.Device, r.MAC, r.Count = v.Device, v.MAC, r.Count+1
-	pending[k] = r
+	s.pending[k] = r
+	return len(s.pending), false
 }
 
 // text is s without what a terminal could stumble over, and not too long.

@@ -199,8 +199,9 @@ func TestSeenNeverBlocks(t *testing.T) {
 		done <- s.with(context.Background(), func(*conn) error { close(held); <-release; return nil })
 	}()
 	<-held
-	for range 10 {
-		s.Seen(seen("a", "", "10.0.0.5", noon))
+	for i := range 10 {
+		s.Seen(seen(domain.DeviceID(fmt.Sprint("phone", i)), "", "10.0.0.5", noon))
+		s.Seen(seen("phone0", "", "10.0.0.5", noon)) // takes no place of its own
 	}
 	if s.Dropped() != 8 {
 		t.Errorf("dropped %d, want 8", s.Dropped())

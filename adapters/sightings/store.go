@@ -44,9 +44,8 @@ func (s *Sightings) run(conn *sqlite.Conn) {
 	defer close(s.stopped)
 	tick := time.NewTicker(s.opt.Every)
 	defer tick.Stop()
-	pending := make(map[key]Row)
 	write := func() error {
-		s.gather(pending)
+		pending := s.take()
 		if conn == nil {
 			conn = s.reopen()
 		}
@@ -65,7 +64,6 @@ func (s *Sightings) run(conn *sqlite.Conn) {
 		if err != nil {
 			s.dropped.Add(int64(len(pending)))
 		}
-		clear(pending)
 		return err
 	}
 	logged := time.Time{}
@@ -77,8 +75,8 @@ func (s *Sightings) run(conn *sqlite.Conn) {
 	}
 	for {
 		select {
-		case v := <-s.queue:
-			s.fold(pending, v)
+		case <-s.many:
+			complain(write())
 		case <-tick.C:
 			complain(write())
 		case r := <-s.ask:
@@ -89,6 +87,7 @@ func (s *Sightings) run(conn *sqlite.Conn) {
 			r.done <- err
 		case <-s.closing:
 			complain(write())
+			s.close()
 			if conn != nil {
 				_ = conn.Close() // nothing is left to lose
 			}
@@ -104,7 +103,7 @@ func (s *Sightings) write(conn *sqlite.Conn, pending map[key]Row) (err error) {
 	}
 	defer end(&err)
 	for k, r := range pending {
-		if err := exec(conn, upsert, string(k.device), string(k.mac), k.ip, r.IP, r.UserAgent, r.Transport, r.Via,
+		if err := exec(conn, upsert, string(k.device), string(k.mac), k.ip, text(r.IP), text(r.UserAgent), text(r.Transport), text(r.Via),
 			r.FirstAt.UnixMilli(), r.LastAt.UnixMilli(), r.Count); err != nil {
 			return err
 		}
@@ -170,7 +169,7 @@ func openFile(path string) (*sqlite.Conn, error) {
 func prepare(conn *sqlite.Conn) error {
 	conn.SetBusyTimeout(2 * time.Second)
 	// NORMAL: a power cut may lose the last seconds, never the file.
-	for _, pragma := range []string{"secure_delete = ON", "journal_mode = WAL", "synchronous = NORMAL", "journal_size_limit = 4194304"} {
+	for _, pragma := range []string{"secure_delete = ON", "journal_mode = WAL", "synchronous = NORMAL", "journal_size_limit = 4194304", "cache_size = -512"} {
 		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil); err != nil {
 			return fmt.Errorf("set %s: %w", pragma, err)
 		}
