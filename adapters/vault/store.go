@@ -66,7 +66,7 @@ func openWriter(path string) (*sqlite.Conn, error) {
 
 func prepareWriter(conn *sqlite.Conn) error {
 	conn.SetBusyTimeout(5 * time.Second)
-	for _, pragma := range []string{"secure_delete = ON", "journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"} {
+	for _, pragma := range []string{"secure_delete = ON", "journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY", "cache_size = -1024"} {
 		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil); err != nil {
 			return fmt.Errorf("set %s: %w", pragma, err)
 		}
@@ -76,6 +76,9 @@ func prepareWriter(conn *sqlite.Conn) error {
 
 func prepareReader(conn *sqlite.Conn) error {
 	conn.SetBusyTimeout(5 * time.Second)
+	if err := sqlitex.ExecuteTransient(conn, "PRAGMA cache_size = -256", nil); err != nil { // the system keeps the file at hand as well
+		return err
+	}
 	return sqlitex.ExecuteTransient(conn, "PRAGMA query_only = ON", nil)
 }
 

@@ -105,7 +105,7 @@ func (g *generation) connect() (err error) {
 	if g.conn, err = sqlite.OpenConn(g.path, sqlite.OpenReadWrite); err != nil {
 		return err
 	}
-	if err = run(g.conn, "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", "PRAGMA secure_delete = ON", "PRAGMA cache_size = -8192",
+	if err = run(g.conn, "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", "PRAGMA secure_delete = ON", "PRAGMA cache_size = -2048",
 		"PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 16777216"); err != nil {
 		return err
 	}

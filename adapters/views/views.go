@@ -329,7 +329,7 @@ func remove(path string) error {
 // newPool opens connections that only read.
 func newPool(path string, size int) (*sqlitex.Pool, error) {
 	return sqlitex.NewPool(path, sqlitex.PoolOptions{Flags: sqlite.OpenReadOnly, PoolSize: size, PrepareConn: func(c *sqlite.Conn) error {
-		return run(c, "PRAGMA cache_size = -4096", "PRAGMA query_only = ON")
+		return run(c, "PRAGMA cache_size = -512", "PRAGMA query_only = ON")
 	}})
 }
 
