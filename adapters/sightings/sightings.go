@@ -49,7 +49,7 @@ type Options struct {
 	Dir        string        // holds sightings.db; made if missing (0700)
 	Retention  time.Duration // rows not seen for so long are deleted; zero means 30 days
 	MaxUnknown int           // rows of unknown identities; zero means 10,000
-	Queue      int           // phones whose sightings wait to be written; zero means 8192. Half of it full, they are written
+	Queue      int           // phones whose sightings wait to be written; zero means 32,768. Half of it full, they are written
 	Every      time.Duration // how often what waits is written in any case; zero means ten seconds
 	Now        func() time.Time
 	Metrics    prometheus.Registerer // may be nil
@@ -107,7 +107,7 @@ func Open(ctx context.Context, opt Options) (*Sightings, error) {
 		opt.MaxUnknown = 10_000
 	}
 	if opt.Queue <= 0 {
-		opt.Queue = 8192
+		opt.Queue = 32_768
 	}
 	if opt.Every <= 0 {
 		opt.Every = 10 * time.Second

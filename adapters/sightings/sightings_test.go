@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -188,6 +189,29 @@ func TestAFileDamagedWhileOpenIsBegunAnew(t *testing.T) {
 	s.Seen(seen("a", "", "10.0.0.5", noon))
 	if rows := got(t)(s.ByDevice(t.Context(), "a")); len(rows) != 1 {
 		t.Errorf("%+v", rows)
+	}
+}
+
+func TestAFileOfTheFormatBeforeIsKept(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	s.Seen(seen("a", "001565aabbcc", "10.0.0.5", noon))
+	want := got(t)(s.ByDevice(t.Context(), "a"))
+	if err := s.with(t.Context(), func(c *conn) error {
+		return sqlitex.ExecuteScript(c, `DROP INDEX seen_mac; DROP INDEX seen_ip; CREATE INDEX seen_mac ON seen (mac, last_at);
+			CREATE INDEX seen_ip ON seen (ip, last_at); PRAGMA user_version = 1;`, nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	if diff := cmp.Diff(want, got(t)(s.ByMAC(t.Context(), "001565aabbcc"))); len(want) != 1 || diff != "" {
+		t.Error(diff)
+	}
+	if n := s.started.Load(); n != 0 {
+		t.Errorf("begun anew %d times", n)
 	}
 }
 
