@@ -45,8 +45,8 @@ test-audit: ## 10,000 bit flips of a ledger file, and a year of 100 phones
 	LEDGERLINE_FLIPS=10000 $(GO) test -count=1 -v -timeout 60m -run TestRandomBitFlips ./adapters/ledger
 	LEDGERLINE_YEAR_EVENTS=20000 LEDGERLINE_YEAR_PHONES=100 $(GO) test -count=1 -v -timeout 60m ./tests/audit
 
-test-rollout: ## 1,000 rollout codes, 100 redeemers, checked for linearizability
-	LEDGERLINE_ROLLOUT_ROWS=1000 $(GO) test -count=1 -v -timeout 30m -run TestARolloutsCodesAreAcceptedOnce ./commands
+test-rollout: ## 10,000 rollout codes, 100 redeemers, checked for linearizability
+	LEDGERLINE_ROLLOUT_ROWS=10000 $(GO) test -count=1 -v -timeout 30m -run TestARolloutsCodesAreAcceptedOnce ./commands
 
 test-esdb: ## run the contract against a real EventStoreDB; fails where none can be had
 	LEDGERLINE_REQUIRE_ESDB=1 $(GO) test -v -timeout 20m -run Contract ./adapters/eventstoredb/...

@@ -16,11 +16,13 @@ import (
 	"ledgerline/projections"
 )
 
-// card is what one row of a rollout looks like in clear text. Code is empty for a row whose code cannot be used any more.
+// card is what one row of a rollout looks like in clear text. Code is empty for a row whose code cannot be used any more;
+// QR is the same digits for a camera, where they are drawn.
 type card struct {
 	Row        int
 	User, Name string
 	Code       string
+	QR         template.HTML
 	ValidUntil time.Time
 	MAC        domain.MAC
 	State      string
@@ -41,8 +43,8 @@ func (c card) Print() string {
 // Until is when the code ends, for people.
 func (c card) Until() string { return c.ValidUntil.UTC().Format("2006-01-02 15:04 UTC") }
 
-// rolloutCards opens the rows of a rollout, and counts the codes among them.
-func (a *api) rolloutCards(ctx context.Context, r projections.Rollout, only []int) (cards []card, codes int, err error) {
+// rolloutCards opens the rows of a rollout, and counts the codes among them. draw, when set, draws each code.
+func (a *api) rolloutCards(ctx context.Context, r projections.Rollout, only []int, draw func(text string) (svg string, err error)) (cards []card, codes int, err error) {
 	if err := checkRows(r, only); err != nil {
 		return nil, 0, err
 	}
@@ -69,10 +71,16 @@ func (a *api) rolloutCards(ctx context.Context, r projections.Rollout, only []in
 	for from := 0; from < len(rows); from += portion {
 		g.Go(func() error {
 			for i := from; i < min(from+portion, len(rows)); i++ {
-				var err error
-				if cards[i], err = a.card(ctx, rows[i], names[rows[i].UserID]); err != nil {
+				c, err := a.card(ctx, rows[i], names[rows[i].UserID])
+				if err == nil && draw != nil && c.Code != "" {
+					var svg string
+					svg, err = draw(c.Code)
+					c.QR = template.HTML(svg) // our own picture: nothing of what people typed is in it
+				}
+				if err != nil {
 					return err
 				}
+				cards[i] = c
 			}
 			return nil
 		})

@@ -204,7 +204,11 @@ func (a *api) rolloutExport() {
 		if err != nil {
 			return nil, err
 		}
-		cards, codes, err := a.rolloutCards(ctx, row, in.Rows)
+		draw := a.QR
+		if in.Format != "sheet" {
+			draw = nil
+		}
+		cards, codes, err := a.rolloutCards(ctx, row, in.Rows, draw)
 		if err != nil {
 			return nil, err
 		}

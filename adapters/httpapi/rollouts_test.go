@@ -16,6 +16,8 @@ import (
 // once more in groups, and no field that a spreadsheet program would calculate. That it was handed out is on record.
 func TestARolloutsCSV(t *testing.T) {
 	o := open(t)
+	o.options.QR = func(text string) (string, error) { return "<svg>" + text + "</svg>\n", nil }
+	o.serve()
 	for id, name := range map[domain.UserID]string{"u1": `=HYPERLINK("x")`, "u2": "Muster; Anna", "u3": "-1+2", "u4": "@SUM(A1)", "u5": "+41 44"} {
 		_, _, err := o.Service.DefineUser(t.Context(), commands.DefineUser{ID: id, TenantID: "acme", DisplayName: name})
 		o.ok(err)
@@ -52,6 +54,14 @@ func TestARolloutsCSV(t *testing.T) {
 	page := string(sheet.body)
 	if strings.Count(page, "<article>") != 2 || strings.Contains(page, "<b>") || !strings.Contains(page, "Muster; Anna") || !strings.Contains(page, "@media print") || !strings.Contains(page, "00:15:65:00:00:01") {
 		t.Errorf("%s", page)
+	}
+	for _, line := range lines[2:4] {
+		if code := strings.Split(line, `";"`)[2]; !strings.Contains(page, "<article>\n<svg>"+code+"</svg>\n<h1>") {
+			t.Errorf("a card without its code drawn:\n%s", page)
+		}
+	}
+	if again := o.ask(o.root, http.MethodGet, "/rollouts/r1/export?format=sheet&rows=2,3", nil); string(again.body) != page {
+		t.Error("the same rows make another page")
 	}
 	if r := o.ask(o.root, http.MethodGet, "/rollouts/r1/export?rows=6", nil); r.status != http.StatusBadRequest {
 		t.Errorf("a row it does not have: %d", r.status)

@@ -19,6 +19,7 @@ import (
 var texts = []string{
 	"csc:ana%40acme.example:p%3Aq%40r@ACME",
 	"csc:ACME",
+	"000123456789",
 	"https://prov.example.net/d/ab12?x=1&y=%20",
 	"Jürgen Müßig, Zürich – Ελλάδα 🙂",
 	strings.Repeat("0123456789abcdef", MaxText/16),
