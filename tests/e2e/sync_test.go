@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 	"ledgerline/tests/sippeer"
 )
@@ -207,12 +208,7 @@ func kamailio(t *testing.T, password string) (addr string, ok bool) {
 		}
 		bin = "/usr/sbin/kamailio"
 	}
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = free.LocalAddr().String()
-	_ = free.Close()
+	addr = ports.Address(t)
 	dir := t.TempDir()
 	config := filepath.Join(dir, "kamailio.cfg")
 	if err := os.WriteFile(config, []byte(fmt.Sprintf(kamailioConfig, addr, password)), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 	"ledgerline/adapters/ledger"
 	"ledgerline/commands"
 	"ledgerline/tests/contract"
+	"ledgerline/tests/ports"
 )
 
 // node is a ledger with its EventStoreDB face on a loopback port.
@@ -31,7 +32,7 @@ type node struct {
 // up starts a node that takes writes; it ends with the test.
 func up(t *testing.T, o esdbserver.Options) *node {
 	t.Helper()
-	n := &node{t: t, options: o, dir: t.TempDir(), address: "127.0.0.1:0"}
+	n := &node{t: t, options: o, dir: t.TempDir(), address: ports.Address(t)}
 	n.options.Write = true
 	n.start()
 	t.Cleanup(func() { n.stop() })

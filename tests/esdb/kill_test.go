@@ -14,6 +14,7 @@ import (
 
 	"ledgerline/adapters/eventstoredb"
 	"ledgerline/commands"
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 )
 
@@ -27,7 +28,7 @@ func TestKilledUnderGroups(t *testing.T) {
 		kills, each = n, 40*max(n/3, 1)
 	}
 	bin, dir := proc.Binary(t), t.TempDir()
-	server, err := proc.LaunchESDB(bin, dir, "127.0.0.1:0")
+	server, err := proc.LaunchESDB(bin, dir, ports.Address(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/EventStore/EventStore-Client-Go/v4/esdb"
 
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 )
 
@@ -39,7 +40,7 @@ func TestFirstUser(t *testing.T) {
 	bin, dir := proc.Binary(t), t.TempDir()
 	certificate, key, ca := certifyFiles(t)
 	args := []string{"--tls-cert", certificate, "--tls-key", key}
-	s, err := proc.LaunchESDB(bin, dir, "127.0.0.1:0", args...)
+	s, err := proc.LaunchESDB(bin, dir, ports.Address(t), args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ package innovaphone
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"ledgerline/domain"
 	"ledgerline/tests/phonesim/innovaphone"
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 )
 
@@ -32,12 +32,7 @@ type site struct {
 func newSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	// The phones' port stays when the server starts anew: it is in the addresses the phones have stored.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{t: t, args: append([]string{"--phones", l.Addr().String()}, args...)}
-	_ = l.Close()
+	s := &site{t: t, args: append([]string{"--phones", ports.Address(t)}, args...)}
 	s.Server = proc.Start(t, t.TempDir(), s.args...)
 	s.tenant = s.create("/tenants", map[string]any{"name": "Acme", "domain": "acme.example"})
 	s.other = s.create("/tenants", map[string]any{"name": "Globex", "domain": "globex.example"})

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 )
 
@@ -140,16 +141,6 @@ request_route {
 	return p
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
-}
-
 // phone runs linphonec with its settings in rc until the test ends or it is ended.
 func phone(t *testing.T, linphonec, home string) *program {
 	t.Helper()
@@ -164,7 +155,7 @@ func TestLinphoneRegistersWithTheLineItWasGiven(t *testing.T) {
 	if !ok || !ok2 {
 		return
 	}
-	port := freePort(t)
+	port := ports.Free(t)
 	const first, second = `first "pass" & <word>`, "second-word"
 	s := proc.Start(t, t.TempDir())
 	create := func(path string, body map[string]any) string {

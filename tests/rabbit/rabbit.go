@@ -4,15 +4,17 @@ package rabbit
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"ledgerline/tests/ports"
 )
 
 // Start is Debian's RabbitMQ in a directory of its own, on loopback, with an epmd of its own; ended with the test.
@@ -33,16 +35,7 @@ func Start(t testing.TB) (url string, ok bool) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	var ports []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ports = append(ports, port)
-		_ = l.Close()
-	}
+	mapper, broker, cluster := strconv.Itoa(ports.Free(t)), strconv.Itoa(ports.Free(t)), strconv.Itoa(ports.Free(t))
 	if err := os.WriteFile(filepath.Join(dir, "enabled"), []byte("[]."), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -62,16 +55,16 @@ func Start(t testing.TB) (url string, ok bool) {
 			}
 		})
 	}
-	run(exec.Command(epmd, "-port", ports[0], "-address", "127.0.0.1"))
+	run(exec.Command(epmd, "-port", mapper, "-address", "127.0.0.1"))
 	cmd := exec.Command(server)
-	cmd.Env = append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+ports[0], "RABBITMQ_NODENAME=ledgerline"+ports[1]+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODE_PORT="+ports[1], "RABBITMQ_DIST_PORT="+ports[2], "RABBITMQ_MNESIA_BASE="+dir+"/db", "RABBITMQ_LOG_BASE="+dir+"/log", "RABBITMQ_LOGS=-",
+	cmd.Env = append(os.Environ(), "HOME="+dir, "ERL_EPMD_PORT="+mapper, "RABBITMQ_NODENAME=ledgerline"+broker+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		"RABBITMQ_NODE_PORT="+broker, "RABBITMQ_DIST_PORT="+cluster, "RABBITMQ_MNESIA_BASE="+dir+"/db", "RABBITMQ_LOG_BASE="+dir+"/log", "RABBITMQ_LOGS=-",
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+dir+"/enabled", "RABBITMQ_CONFIG_FILE="+dir+"/none", "RABBITMQ_PID_FILE="+dir+"/pid")
 	var log lockedBuffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	// The script ends by the runtime's signal: it becomes the runtime (exec).
 	run(cmd)
-	url = "amqp://guest:guest@127.0.0.1:" + ports[1] + "/"
+	url = "amqp://guest:guest@127.0.0.1:" + broker + "/"
 	tick, deadline := time.NewTicker(50*time.Millisecond), time.After(90*time.Second)
 	defer tick.Stop()
 	for {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"ledgerline/tests/ports"
 	"ledgerline/tests/proc"
 )
 
@@ -101,7 +103,7 @@ func TestProxy(t *testing.T) {
 	if !ok {
 		return
 	}
-	api, phones := free(t), free(t)
+	api, phones := strconv.Itoa(ports.Free(t)), strconv.Itoa(ports.Free(t))
 	cmd := exec.Command(haproxy, "-db", "-f", top("deploy", "haproxy.cfg"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	port := func(addr string) string {
@@ -177,19 +179,4 @@ func TestProxy(t *testing.T) {
 			})
 		}
 	}
-}
-
-// free is a port nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

@@ -89,7 +89,7 @@ func TestMigrate(t *testing.T) {
 	}
 	proc.Eventually(t, "the user reads as erased", func() bool { return strings.Contains(names(first), "[erased]") })
 	before, file := names(first), fetch(t, first)
-	load.Settle(t, first, token)
+	reacted(t, first)
 	if code := first.Stop(t); code != 0 {
 		t.Fatalf("exit status %d", code)
 	}
@@ -130,7 +130,9 @@ func TestMigrate(t *testing.T) {
 	back := migrate(t, "--from", remote, "--to", "ledger", "--data", home2, "--master-key-file", key, "--postgres-url-file", url)
 	// The replica has said which vault the log belongs to; nothing else is new: no reaction ran again.
 	if back.Events != m.Events+1 || back.Keys != m.Keys || back.Tombstones != m.Tombstones || back.Blobs != m.Blobs {
-		t.Errorf("moved back %+v, there %+v", back, m)
+		out, _ := exec.Command(proc.Binary(t), "audit", "replay", "--data", home2).Output()
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		t.Errorf("moved back %+v, there %+v; it ends with\n%s", back, m, strings.Join(lines[max(0, len(lines)-3):], "\n"))
 	}
 	if out, err := exec.Command(proc.Binary(t), "audit", "verify", "--data", home2).CombinedOutput(); err != nil {
 		t.Fatalf("verify: %v\n%s", err, out)
@@ -153,6 +155,23 @@ func TestMigrate(t *testing.T) {
 	if out, err := exec.Command(proc.Binary(t), "migrate", "--from", "ledger", "--to", remote, "--data", other).CombinedOutput(); err == nil || !strings.Contains(string(out), "holds other events") {
 		t.Errorf("a second history was copied over the first: %v\n%s", err, out)
 	}
+}
+
+// reacted waits until every reaction has handled the whole log: what is left to do when a server stops, the next one does.
+func reacted(t *testing.T, s *proc.Server) {
+	t.Helper()
+	proc.Eventually(t, "nothing is left to react to", func() bool {
+		_, metrics := proc.Get(t, "http://"+s.Ops+"/metrics", "test")
+		rows := 0
+		for line := range strings.Lines(metrics) {
+			if strings.HasPrefix(line, "ledgerline_reaction_lag_position{") {
+				if rows++; !strings.HasSuffix(line, " 0\n") {
+					return false
+				}
+			}
+		}
+		return rows > 0
+	})
 }
 
 // fetch is the file of the first device, as its phone gets it.

@@ -15,6 +15,7 @@ import (
 	"ledgerline/adapters/eventstoredb"
 	"ledgerline/domain"
 	"ledgerline/tests/load"
+	"ledgerline/tests/ports"
 	"ledgerline/tests/postgres"
 	"ledgerline/tests/proc"
 )
@@ -46,7 +47,7 @@ func open(t *testing.T, n int, args ...string) (s *site, ok bool) {
 	if err := os.WriteFile(url, []byte(database.URL+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s = &site{t: t, store: t.TempDir(), addr: "127.0.0.1:0", replicas: make([]*proc.Server, n)}
+	s = &site{t: t, store: t.TempDir(), addr: ports.Address(t), replicas: make([]*proc.Server, n)}
 	s.startEvents()
 	t.Cleanup(s.killAll)
 	log, err := eventstoredb.Open(t.Context(), "esdb://"+s.addr+"?tls=false", eventstoredb.Credentials{})
