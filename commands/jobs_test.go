@@ -199,6 +199,26 @@ func TestAConfigurationTheDeviceDoesNotTake(t *testing.T) {
 	}
 }
 
+// A device that comes back before what was sent to it has ended is not forgotten: what it waits for then follows.
+func TestADeviceComesBackWhileItIsSentTo(t *testing.T) {
+	k := start(t)
+	k.software("13r3", "135421", "IP222")
+	k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+	back := commands.Registration{Device: domain.DeviceID(phone), Product: "IP222", FwBuild: "135421", BcBuild: "135421"}
+	k.Sysclients.Answering(func(id domain.DeviceID, command string) int {
+		if command == "iresetn" {
+			k.registers(back)
+			k.ok(k.SendDueJobs(k.ctx))
+			k.ok(k.SendJobs(k.ctx, id))
+			k.hasJobs(id, "software skipped current", "NTP queued")
+		}
+		return 200
+	})
+	id := k.sysclient("IP222", "134250")
+	k.ok(k.SendDueJobs(k.ctx))
+	k.hasJobs(id, "software skipped current", "NTP sent")
+}
+
 // What waits for a device that is not there waits; what it had not done is superseded by what takes its place.
 func TestJobsWaitForADevice(t *testing.T) {
 	k := start(t)

@@ -12,9 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
-
 	"ledgerline/domain"
 )
 
@@ -65,22 +62,24 @@ func (c JobCommands) Check() error {
 	return nil
 }
 
-// jobTime bounds the sending of all a device's jobs; jobWorkers the devices that are sent to side by side.
+// jobTime bounds the sending of all a device's jobs.
 const (
-	jobTime    = 10 * time.Minute
-	jobWorkers = 8
-	jobPause   = time.Minute // before a job that failed is tried again, times the attempts so far
+	jobTime  = 10 * time.Minute
+	jobPause = time.Minute // before a job that failed is tried again, times the attempts so far
 )
 
-// jobs is the volatile part of sending: which devices wait for it, and since when they may. A device that is lost with a
-// restart registers again.
+// JobWorkers is how many should call SendDueJobs side by side: a device may take its time over a command.
+const JobWorkers = 16
+
+// jobs is the volatile part of sending: which devices wait for it, and since when they may, and which are being sent to. A
+// device that is lost with a restart registers again.
 type jobs struct {
-	flight singleflight.Group
-	mu     sync.Mutex
-	due    map[domain.DeviceID]time.Time
+	mu   sync.Mutex
+	due  map[domain.DeviceID]time.Time
+	busy map[domain.DeviceID]bool
 }
 
-// wait has a device looked at by SendDueJobs once it is at.
+// wait has a device looked at by SendDueJobs once it is at, whatever was due before.
 func (j *jobs) wait(id domain.DeviceID, at time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -90,56 +89,77 @@ func (j *jobs) wait(id domain.DeviceID, at time.Time) {
 	j.due[id] = at
 }
 
-func (j *jobs) take(now time.Time) (ids []domain.DeviceID) {
+// take answers the device that has waited longest, of those that are not being sent to; ok is false when there is none.
+func (j *jobs) take(now time.Time) (id domain.DeviceID, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for id, at := range j.due {
-		if !now.Before(at) {
-			ids = append(ids, id)
-			delete(j.due, id)
+	var since time.Time
+	for d, at := range j.due {
+		if !now.Before(at) && !j.busy[d] && (!ok || at.Before(since) || at.Equal(since) && d < id) {
+			id, since, ok = d, at, true
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	delete(j.due, id)
+	return id, ok
 }
 
-// SendDueJobs sends what devices connected here wait for: those that registered, and those whose last attempt failed a
-// while ago. Every replica calls it for its own devices, every second or so. Of several errors it joins all.
-func (s *Service) SendDueJobs(ctx context.Context) error {
-	var mu sync.Mutex
-	var errs []error
-	var g errgroup.Group
-	g.SetLimit(jobWorkers)
-	for _, id := range s.jobs.take(s.now()) {
-		g.Go(func() error {
-			if err := unlessGone(s.SendJobs(ctx, id)); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs = append(errs, err)
-				s.jobs.wait(id, s.now().Add(jobPause))
-			}
-			return nil
-		})
+// begin is false while somebody is sending to the device.
+func (j *jobs) begin(id domain.DeviceID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.busy[id] {
+		return false
 	}
-	_ = g.Wait() // its functions answer nil
+	if j.busy == nil {
+		j.busy = make(map[domain.DeviceID]bool)
+	}
+	j.busy[id] = true
+	return true
+}
+
+func (j *jobs) end(id domain.DeviceID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.busy, id)
+}
+
+// SendDueJobs sends what devices connected here wait for, one after the other: those that registered, and those whose last
+// attempt failed a while ago. Every replica has JobWorkers of it called for its own devices, every second or so. Of several
+// errors it joins all.
+func (s *Service) SendDueJobs(ctx context.Context) error {
+	var errs []error
+	var again []domain.DeviceID
+	for ctx.Err() == nil {
+		id, ok := s.jobs.take(s.now())
+		if !ok {
+			break
+		}
+		if err := unlessGone(s.SendJobs(ctx, id)); err != nil {
+			errs, again = append(errs, err), append(again, id)
+		}
+	}
+	for _, id := range again {
+		s.jobs.wait(id, s.now().Add(jobPause))
+	}
 	return errors.Join(errs...)
 }
 
 // SendJobs sends a connected device what it waits for, software before configuration, and records what came of it. For
 // one that is not connected here it does nothing: the jobs wait until it registers. A device is sent to by one caller at
-// a time. Errors are ours; what the device makes of a job is a fact on record.
+// a time: what another finds to be sent meanwhile, SendDueJobs looks after. Errors are ours; what the device makes of a job
+// is a fact on record.
 func (s *Service) SendJobs(ctx context.Context, id domain.DeviceID) error {
 	if s.Sysclients == nil || !s.Sysclients.Connected(id) {
 		return nil
 	}
-	_, err, _ := s.jobs.flight.Do(string(id), func() (any, error) {
-		// A script takes as long as it takes; whoever asked first may be gone before it ends.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), jobTime)
-		defer cancel()
-		by := CallerFrom(ctx)
-		return nil, s.sendJobs(WithCaller(ctx, Caller{Actor: "system:jobs", correlation: by.correlation}), id)
-	})
-	return err
+	if !s.jobs.begin(id) {
+		s.jobs.wait(id, s.now())
+		return nil
+	}
+	defer s.jobs.end(id)
+	ctx, cancel := context.WithTimeout(ctx, jobTime)
+	defer cancel()
+	return s.sendJobs(WithCaller(ctx, Caller{Actor: "system:jobs", correlation: CallerFrom(ctx).correlation}), id)
 }
 
 func (s *Service) sendJobs(ctx context.Context, id domain.DeviceID) error {
@@ -190,10 +210,11 @@ func (x sending) note(ctx context.Context, ref domain.JobRef, e ...domain.Event)
 
 // fail records that an attempt came to nothing, and has it repeated in a while.
 func (x sending) fail(ctx context.Context, run domain.JobRun, reason string) error {
-	attempt := run.Attempt + 1
+	attempt, pause := run.Attempt+1, time.Duration(0) // after the last one, what waited for this job follows
 	if attempt < domain.JobAttempts {
-		x.s.jobs.wait(x.d.ID, x.s.now().Add(time.Duration(attempt)*jobPause))
+		pause = time.Duration(attempt) * jobPause
 	}
+	x.s.jobs.wait(x.d.ID, x.s.now().Add(pause))
 	return x.note(ctx, run.JobRef, domain.DeviceJobFailed{JobRef: run.JobRef, Attempt: attempt, Reason: reason})
 }
 
@@ -239,14 +260,16 @@ func (x sending) commands(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		reason, err := x.run(ctx, append(lines, "config write", "config activate"))
+		reason, err := x.run(ctx, slices.Concat(lines, []string{"config write", "config activate"}))
 		switch {
 		case err != nil:
 			return err
 		case reason != "":
 			err = x.fail(ctx, x.runs[i], reason)
 		default:
-			err = x.note(ctx, v.JobRef, domain.DeviceJobSent{JobRef: v.JobRef})
+			if err = x.note(ctx, v.JobRef, domain.DeviceJobSent{JobRef: v.JobRef}); err == nil {
+				err = x.readBack(ctx, v, x.runs[i], lines)
+			}
 		}
 		if err != nil {
 			return err
@@ -324,13 +347,18 @@ func (s *Service) openParameters(ctx context.Context, c domain.ConfigJob) (domai
 var gates = map[string]string{"rtpFirst": "setRtpPorts", "rtpNum": "setRtpPorts", "natFirst": "setNatPorts", "natNum": "setNatPorts",
 	"recordingUrl": "setRecordingUrl", "logUrl": "setLogUrl", "logUser": "setLogUrl", domain.ParamLogPassword: "setLogUrl"}
 
+// jobOptions are the options in use.
+func (s *Service) jobOptions() JobCommands {
+	if s.JobCommands == nil {
+		return DefaultJobCommands()
+	}
+	return s.JobCommands
+}
+
 // jobLines are the commands that set the parameters of a type on a native device: one option each, so that the others of
 // its module stay.
 func (s *Service) jobLines(kind string, params domain.JobParameters) (lines []string) {
-	options := s.JobCommands
-	if options == nil {
-		options = DefaultJobCommands()
-	}
+	options := s.jobOptions()
 	i := slices.IndexFunc(domain.JobTypes(), func(t domain.JobType) bool { return t.Type == kind })
 	for _, def := range domain.JobTypes()[i].Parameters {
 		option, value := options[kind][def.Path], params[def.Path]

@@ -50,12 +50,19 @@ type DeviceJobSent struct{ JobRef }
 // DeviceJobRebooting: the device has the software and was told to restart when it is idle.
 type DeviceJobRebooting struct{ JobRef }
 
-// DeviceJobApplied: the device has come back since a configuration was sent, or has fetched the files that hold it. Proof
-// is "identified" or "fetched".
+// DeviceJobApplied: the device shows a configuration that was sent, or has come back since, or has fetched the files that
+// hold it. Proof is one of the Proof… constants.
 type DeviceJobApplied struct {
 	JobRef
 	Proof string `json:"proof"`
 }
+
+// How it is known that a configuration is applied.
+const (
+	ProofReadBack   = "read_back"  // the device's dump of its configuration shows what was set
+	ProofIdentified = "identified" // it has come back
+	ProofFetched    = "fetched"    // it has fetched the files
+)
 
 // DeviceJobVerified: the device shows the builds the software job wants.
 type DeviceJobVerified struct {
@@ -318,7 +325,7 @@ func (r JobRun) settle(v JobVersion, c JobContact, back bool, need JobNeed) []Ev
 	case v.Type == JobSoftware:
 		return []Event{DeviceJobFailed{r.JobRef, r.Attempt + 1, "it came back with firmware " + cmp.Or(c.Firmware, "unknown") + ", boot code " + cmp.Or(c.BootCode, "unknown")}}
 	}
-	return []Event{DeviceJobApplied{r.JobRef, "identified"}}
+	return []Event{DeviceJobApplied{r.JobRef, ProofIdentified}}
 }
 
 // SoftwareNeed is what a software job has to do for a device: boot code, firmware, both, or nothing, and why.
@@ -404,7 +411,7 @@ func (d Device) FetchedJobs() (events []Event) {
 		case r.Type == JobSoftware:
 			events = append(events, DeviceJobSent{r.JobRef})
 		default:
-			events = append(events, DeviceJobApplied{r.JobRef, "fetched"})
+			events = append(events, DeviceJobApplied{r.JobRef, ProofFetched})
 		}
 	}
 	return events

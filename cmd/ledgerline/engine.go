@@ -436,7 +436,9 @@ func (e *engine) run(ctx context.Context) error {
 	g.Go(func() error { return ignoreCanceled(e.followPlugins(ctx)) })
 	g.Go(func() error { return e.schedule(ctx) })
 	g.Go(func() error { return e.sendResyncs(ctx) })
-	g.Go(func() error { return e.sendJobs(ctx) })
+	for range commands.JobWorkers {
+		g.Go(func() error { return e.sendJobs(ctx) })
+	}
 	g.Go(func() error { return e.pushToGateways(ctx) })
 	g.Go(func() error { return e.keepCheckpoints(ctx) })
 	return g.Wait()
@@ -495,7 +497,7 @@ func (e *engine) sendResyncs(ctx context.Context) error {
 	})
 }
 
-// sendJobs sends devices connected here what they wait for, until ctx ends.
+// sendJobs sends devices connected here what they wait for, until ctx ends; commands.JobWorkers of it run.
 func (e *engine) sendJobs(ctx context.Context) error {
 	return everySecond(ctx, "SendDueJobs", "system:jobs", e.service.SendDueJobs)
 }

@@ -20,6 +20,7 @@ type Sysclients struct {
 	on     map[domain.DeviceID]bool
 	sent   map[domain.DeviceID][]string
 	answer func(device domain.DeviceID, command string) int
+	dump   func(device domain.DeviceID) string
 }
 
 // Connect puts a device there, or takes it away.
@@ -37,6 +38,13 @@ func (s *Sysclients) Answering(f func(device domain.DeviceID, command string) in
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = f
+}
+
+// Showing makes devices show their configuration, in the text f gives; they do not without.
+func (s *Sysclients) Showing(f func(device domain.DeviceID) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dump = f
 }
 
 // Sent is what a device was sent, in order: the commands in clear, or the messages; and forgets it.
@@ -64,18 +72,25 @@ func (s *Sysclients) Fetch(_ context.Context, id domain.DeviceID, method, path s
 		if !s.on[id] {
 			return commands.ErrOffline
 		}
+		if path == "/cfg.txt" && s.dump != nil {
+			status, body = 200, []byte(s.dump(id))
+			return nil
+		}
 		command, ok := strings.CutPrefix(path, "/!")
 		clear, err := url.PathUnescape(command)
 		if method != "GET" || !ok || err != nil || strings.ContainsAny(path, " \r\n") {
 			return nil
 		}
-		if status = 200; s.answer != nil {
-			status = s.answer(id, clear)
-		}
 		s.sent[id] = append(s.sent[id], clear)
+		if status = 200; s.answer != nil {
+			f := s.answer
+			s.mu.Unlock() // f may ask whether a device is there
+			status = f(id, clear)
+			s.mu.Lock()
+		}
 		return nil
 	})
-	return status, nil, err
+	return status, body, err
 }
 
 // Configure implements commands.Sysclients.

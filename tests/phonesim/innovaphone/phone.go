@@ -238,11 +238,11 @@ func (p *Phone) AdminPassword() string {
 	return p.admin
 }
 
-// HasPassword tells whether the phone was given a password of its own.
-func (p *Phone) HasPassword() bool {
+// Password is the phone's own, as a sysclient; "" when it was given none.
+func (p *Phone) Password() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.password != ""
+	return p.password
 }
 
 // Configs are the configuration messages a foreign device got.
