@@ -13,6 +13,7 @@
 //     position before a lower one. Callers must not rely on their density (domain.Position).
 //   - Durable before visible: subscribers wake after the commit. They hold nothing between two events but
 //     their position, so a slow reader costs nothing and a closed iterator leaves nothing behind.
+//   - What was written last is read from memory (recent.go), once it is durable; everything else from the file.
 //   - A failed fsync is never retried: the writer stops for good and every append answers
 //     domain.ErrReadOnly. A full disk is different: the transaction is rolled back, its callers are told,
 //     and the next one may succeed.
@@ -92,6 +93,7 @@ type Ledger struct {
 	last   atomic.Uint64 // position of the last durable event
 	lastIn atomic.Uint64 // the same, of those that ReadAll shows
 	news   broadcast
+	recent *recent // nil when read-only: others write
 
 	closing   chan struct{} // closed when Close begins
 	closeOnce sync.Once
@@ -146,6 +148,7 @@ func Open(ctx context.Context, o Options) (_ *Ledger, err error) {
 	if o.ReadOnly {
 		return l, nil
 	}
+	l.recent = &recent{}
 	if l.writer, err = startWriter(l); err != nil {
 		return nil, damaged(err)
 	}

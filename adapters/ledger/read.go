@@ -34,6 +34,23 @@ func hidden(s domain.StreamID) bool { return strings.HasPrefix(string(s), "$") }
 func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.Revision) iter.Seq2[domain.Recorded, error] {
 	return func(yield func(domain.Recorded, error) bool) {
 		from = max(from, 0)
+		if events, end, ok := l.recent.read(stream, from); ok {
+			err := l.readable(ctx)
+			if err == nil && end == domain.NoStream {
+				err = domain.ErrNoStream
+			}
+			if err != nil {
+				yield(domain.Recorded{}, fmt.Errorf("read %s: %w", stream, err))
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			return
+		}
+		forgot := l.recent.look()
 		last := domain.Revision(math.MaxInt64) // of the stream when the iteration begins
 		for begun := false; !begun || from <= last; begun = true {
 			p, err := l.page(ctx, pageRows, 16, func(r *reader) *sqlite.Stmt {
@@ -47,11 +64,17 @@ func (l *Ledger) Read(ctx context.Context, stream domain.StreamID, from domain.R
 			switch {
 			case err == nil && !begun && p.whole && len(p.events) > 0:
 				last = p.events[len(p.events)-1].Revision
+				l.recent.learn(stream, last, forgot)
 			case err == nil && !begun && p.whole && from == 0:
 				err = domain.ErrNoStream
+				l.recent.learn(stream, domain.NoStream, forgot)
 			case err == nil && !begun:
 				var end head
-				if end, err = l.endOf(ctx, stream); err == nil {
+				end, err = l.endOf(ctx, stream)
+				if err == nil || errors.Is(err, domain.ErrNoStream) {
+					l.recent.learn(stream, end.last, forgot)
+				}
+				if err == nil {
 					if last = end.last; len(p.events) == 0 {
 						last = min(last, from-1) // what came since came later
 					}
@@ -189,6 +212,21 @@ func (l *Ledger) yieldAll(ctx context.Context, at, head uint64, show func(domain
 		}
 	}()
 	for at < head {
+		if ahead == nil {
+			if events := l.recent.after(at, head); len(events) > 0 {
+				if err := l.readable(ctx); err != nil {
+					yield(domain.Recorded{}, fmt.Errorf("read log after %d: %w", at, err))
+					return false
+				}
+				for _, e := range events {
+					if show(e.Stream) && !yield(e, nil) {
+						return false
+					}
+				}
+				at = events[len(events)-1].Position.Commit
+				continue
+			}
+		}
 		var f fetched
 		if ahead == nil {
 			f = l.fetch(ctx, at, head)
@@ -286,13 +324,8 @@ type reader struct {
 // withReader runs do with one of the few readers. It waits for one, and for nothing else: no reader is
 // held while a caller looks at what was read.
 func (l *Ledger) withReader(ctx context.Context, do func(*reader) error) error {
-	if err := ctx.Err(); err != nil {
+	if err := l.readable(ctx); err != nil {
 		return err
-	}
-	select {
-	case <-l.closing:
-		return ErrClosed
-	default:
 	}
 	select {
 	case <-l.closing:
@@ -309,6 +342,19 @@ func (l *Ledger) withReader(ctx context.Context, do func(*reader) error) error {
 			r = opened
 		}
 		return damaged(do(r))
+	}
+}
+
+// readable is why there is nothing to read any more.
+func (l *Ledger) readable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-l.closing:
+		return ErrClosed
+	default:
+		return nil
 	}
 }
 

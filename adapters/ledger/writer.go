@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -43,7 +44,8 @@ type writer struct {
 	heads       map[domain.StreamID]head // lazily loaded; forgotten whole when full or in doubt
 	names       int64                    // the highest sid given out
 	tip, synced mark
-	restarted   time.Time // when the write-ahead log last waited for its readers
+	fresh       []domain.Recorded // written since synced
+	restarted   time.Time         // when the write-ahead log last waited for its readers
 }
 
 // head is the end of one stream.
@@ -71,6 +73,7 @@ type request struct {
 
 // row is an event as it will be stored; its caller has done the dear part of the work.
 type row struct {
+	recorded               domain.Recorded // but for its place
 	id                     uuid.UUID
 	idText, kind           string
 	metadata, data         payload
@@ -99,7 +102,8 @@ func (l *Ledger) Append(ctx context.Context, stream domain.StreamID, expected do
 	}
 	rows := make([]row, len(events))
 	for i, e := range events {
-		rows[i] = row{e.ID, e.ID.String(), e.Type, payloadOf(e.Metadata), payloadOf(e.Data), sha256.Sum256(e.Metadata), sha256.Sum256(e.Data)}
+		kept := domain.Recorded{Stream: stream, ID: e.ID, Type: e.Type, Metadata: bytes.Clone(e.Metadata), Data: bytes.Clone(e.Data)}
+		rows[i] = row{kept, e.ID, e.ID.String(), e.Type, payloadOf(e.Metadata), payloadOf(e.Data), sha256.Sum256(e.Metadata), sha256.Sum256(e.Data)}
 	}
 	p, err := l.write(ctx, &request{stream: stream, expected: expected, rows: rows})
 	if err != nil {
@@ -293,6 +297,9 @@ func (w *writer) batch(r *request) {
 	}
 	w.synced = w.tip
 	if w.tip.position > w.l.last.Load() {
+		w.l.recent.add(w.fresh)
+		clear(w.fresh)
+		w.fresh = w.fresh[:0]
 		w.l.last.Store(w.tip.position)
 		w.l.lastIn.Store(w.tip.shown)
 		w.l.news.wake()
@@ -344,7 +351,7 @@ func (w *writer) abandon(waiting []*request, err error) {
 			w.stop(fmt.Errorf("roll back: %w", e))
 		}
 	}
-	w.tip = w.synced
+	w.tip, w.fresh = w.synced, w.fresh[:0]
 	clear(w.heads)
 	if e := w.countNames(); e != nil {
 		w.stop(e)
@@ -440,7 +447,7 @@ func (w *writer) insertAll(r *request, h head) (domain.Position, error) {
 		}
 		w.names++
 	}
-	before := w.tip
+	before, fresh := w.tip, len(w.fresh)
 	for i := range r.rows {
 		e := &r.rows[i]
 		err := w.insertOne(r.stream, h.sid, h.last+1+domain.Revision(i), e)
@@ -454,7 +461,7 @@ func (w *writer) insertAll(r *request, h head) (domain.Position, error) {
 		if _, err := step(w.undo); err != nil {
 			return domain.Position{}, err
 		}
-		w.tip = before
+		w.tip, w.fresh = before, w.fresh[:fresh]
 		return w.twice(r, h, e.idText, err)
 	}
 	if !hidden(r.stream) {
@@ -505,6 +512,8 @@ func (w *writer) insertOne(stream domain.StreamID, sid int64, revision domain.Re
 	}
 	w.tip.position++
 	w.tip.chain = chain
+	e.recorded.Revision, e.recorded.Position = revision, domain.At(w.tip.position)
+	w.fresh = append(w.fresh, e.recorded)
 	return nil
 }
 
