@@ -11,14 +11,14 @@ import (
 // Interpreted is s rendered by text/template alone, Compiled by programs alone: what they leave to text/template is an error.
 func Interpreted(s *Set) *Set {
 	return s.with(func(p *templatePool) *templatePool {
-		return &templatePool{base: p.base}
+		return &templatePool{base: p.base, program: func() *program { return nil }}
 	})
 }
 
 // Compiled: see Interpreted.
 func Compiled(s *Set) *Set {
 	return s.with(func(p *templatePool) *templatePool {
-		return &templatePool{base: template.New(""), program: p.program}
+		return &templatePool{base: func() *template.Template { return template.New("") }, program: p.program}
 	})
 }
 

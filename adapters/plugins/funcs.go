@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,12 +16,13 @@ import (
 	"ledgerline/adapters/plugins/wire"
 )
 
-// templatePool holds the templates of a package: as a program, and for text/template. Each executor is a set of templates
-// bound to its own run; they are reused, for binding costs more than running.
+// templatePool holds the templates of a package: as a program, and for text/template, each made of the text when it is
+// first asked for, for a server meets phones of few families. Each executor is a set of templates bound to its own run;
+// they are reused, for binding costs more than running.
 type templatePool struct {
-	base    *template.Template
+	base    func() *template.Template
+	program func() *program // nil: everything is left to text/template
 	free    sync.Pool
-	program *program
 }
 
 type executor struct {
@@ -56,15 +58,27 @@ func compileTemplates(p *Package, texts map[string]string) (*templatePool, error
 		}
 		texts[entryWhen] = c.When
 	}
-	base := template.New("").Option("missingkey=error").Funcs((&run{}).funcs())
-	names := make([]string, 0, len(texts))
-	for name := range texts {
-		names = append(names, name)
+	if base, err := parseTemplates(texts); err != nil {
+		return nil, bad("%v", err)
+	} else if _, err := newExecutor(base); err != nil {
+		return nil, bad("%v", err)
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	parse := func() *template.Template {
+		base, err := parseTemplates(texts)
+		if err != nil {
+			panic(fmt.Sprintf("plugins: %s was parsed before: %v", p.Name, err))
+		}
+		return base
+	}
+	return &templatePool{base: sync.OnceValue(parse), program: sync.OnceValue(func() *program { return compileProgram(parse()) })}, nil
+}
+
+// parseTemplates parses texts by name as one set, guarded.
+func parseTemplates(texts map[string]string) (*template.Template, error) {
+	base := template.New("").Option("missingkey=error").Funcs((&run{}).funcs())
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		if _, err := base.New(name).Parse(texts[name]); err != nil {
-			return nil, bad("%v", err)
+			return nil, err
 		}
 	}
 	for _, t := range base.Templates() {
@@ -73,11 +87,7 @@ func compileTemplates(p *Package, texts map[string]string) (*templatePool, error
 			t.Root.Nodes = append([]parse.Node{tick(t.Tree)}, t.Root.Nodes...)
 		}
 	}
-	pool := &templatePool{base: base, program: compileProgram(base)}
-	if _, err := pool.executor(); err != nil {
-		return nil, bad("%v", err)
-	}
-	return pool, nil
+	return base, nil
 }
 
 // guard rewrites a tree: {{x}} becomes {{x | _escape}}, and loops begin with {{_tick}}.
@@ -117,7 +127,11 @@ func (p *templatePool) executor() (*executor, error) {
 	if e, ok := p.free.Get().(*executor); ok {
 		return e, nil
 	}
-	t, err := p.base.Clone()
+	return newExecutor(p.base())
+}
+
+func newExecutor(base *template.Template) (*executor, error) {
+	t, err := base.Clone()
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +142,7 @@ func (p *templatePool) executor() (*executor, error) {
 // execute runs the template called name over v; format "" is plain text. Lines of blanks are dropped, so that templates
 // may be airy.
 func (p *templatePool) execute(name, format string, v *view) ([]byte, error) {
-	if out, ok := p.program.execute(name, format, v); ok {
+	if out, ok := p.program().execute(name, format, v); ok {
 		return out, nil
 	}
 	return p.interpret(name, format, v)
