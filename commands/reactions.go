@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"ledgerline/domain"
 )
@@ -314,7 +315,8 @@ func (s *Service) overtaken(ctx context.Context, r domain.Recorded, types ...str
 func ofDevice(r domain.Recorded, _ domain.Event) string { return r.Stream.ID() }
 
 // sweep regenerates every device whose files were made from an older revision of the stream that changed,
-// in the order of ids and in bounded batches. Interrupted, it goes on with those that are still stale.
+// in the order of ids and in bounded batches, phones that wait for theirs first. Interrupted, it goes on with those
+// that are still stale.
 func sweep(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
 	const batch = 200
 	var errs []error
@@ -324,6 +326,7 @@ func sweep(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) e
 			return err
 		}
 		for _, id := range stale {
+			s.serving.making.giveWay(ctx, sweepPatience)
 			if err := s.regenerate(ctx, id); err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
@@ -337,6 +340,9 @@ func sweep(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) e
 		}
 	}
 }
+
+// sweepPatience is how long one device of a sweep waits while phones wait for their own files.
+const sweepPatience = 20 * time.Millisecond
 
 // regenerate is RegenerateConfig for a reaction: a device that is gone needs no files, and what a retry
 // cannot cure is parked at once.

@@ -45,8 +45,8 @@ type Served struct {
 	kept   pieces // in place of Data, File.Size bytes
 	in     ServeFile
 	under  string // hash of the path secret of the device
-	closes bool // the first use of a secret path, as far as the view knows
-	synced bool // the phone was asked to fetch, and does
+	closes bool   // the first use of a secret path, as far as the view knows
+	synced bool   // the phone was asked to fetch, and does
 	vendor *domain.DeviceFileDelivered
 }
 
@@ -467,6 +467,7 @@ func (s *Service) regenerateNow(ctx context.Context, id domain.DeviceID) (Regene
 type making struct {
 	mu      sync.Mutex
 	devices map[domain.DeviceID]*underWay
+	none    chan struct{} // closed when no phone waits any more; nil while nobody wants to know
 }
 
 type underWay struct {
@@ -494,6 +495,31 @@ func (m *making) begin(id domain.DeviceID) (end func()) {
 			delete(m.devices, id)
 			close(u.over)
 		}
+		if len(m.devices) == 0 && m.none != nil {
+			close(m.none)
+			m.none = nil
+		}
+	}
+}
+
+// giveWay returns when no phone waits at all, or after most, or with ctx: for work that can wait a little (D16).
+func (m *making) giveWay(ctx context.Context, most time.Duration) {
+	m.mu.Lock()
+	if len(m.devices) == 0 {
+		m.mu.Unlock()
+		return
+	}
+	if m.none == nil {
+		m.none = make(chan struct{})
+	}
+	none := m.none
+	m.mu.Unlock()
+	patience := time.NewTimer(most)
+	defer patience.Stop()
+	select {
+	case <-none:
+	case <-patience.C:
+	case <-ctx.Done():
 	}
 }
 
