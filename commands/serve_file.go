@@ -639,14 +639,14 @@ func (s *Service) RunDeliveries(ctx context.Context) error {
 	for {
 		select {
 		case d := <-queue:
-			s.recordDelivery(ctx, d)
+			s.recordDelivery(ctx, *d)
 		case <-ctx.Done():
 			rest, cancel := context.WithTimeout(context.WithoutCancel(ctx), deliveryTime)
 			defer cancel()
 			for rest.Err() == nil {
 				select {
 				case d := <-queue:
-					s.recordDelivery(rest, d)
+					s.recordDelivery(rest, *d)
 				default:
 					return ctx.Err()
 				}
@@ -689,7 +689,7 @@ type serving struct {
 
 	mu        sync.Mutex
 	noted     map[deliveryKey]bool
-	queue     chan delivery
+	queue     chan *delivery
 	unchanged map[domain.DeviceID]checked
 }
 
@@ -711,11 +711,11 @@ const (
 	checkedAtMost = 50_000
 )
 
-func (v *serving) deliveries() chan delivery {
+func (v *serving) deliveries() chan *delivery {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.queue == nil {
-		v.queue = make(chan delivery, deliveryQueue)
+		v.queue = make(chan *delivery, deliveryQueue)
 	}
 	return v.queue
 }
@@ -732,8 +732,9 @@ func (v *serving) deliver(d delivery) {
 	if v.noted[d.key()] {
 		return
 	}
+	queued := d
 	select {
-	case queue <- d:
+	case queue <- &queued:
 		if v.noted == nil || len(v.noted) >= notedAtMost {
 			v.noted = make(map[deliveryKey]bool)
 		}

@@ -21,7 +21,7 @@ type stateAt[S domain.State[S]] struct {
 	revision domain.Revision
 }
 
-const statesKept = 500
+const statesKept = 128 // those many share stay; a state of several KiB each
 
 func (c *stateCache[S]) get(id domain.StreamID) (stateAt[S], bool) {
 	c.mu.Lock()

@@ -28,8 +28,16 @@ type key struct {
 	id      string
 	data    []byte
 	aead    cipher.AEAD
-	macs    sync.Map // purpose -> *sync.Pool of hash.Hash
 	until   time.Time
+
+	mu   sync.Mutex
+	macs []keyedStates
+}
+
+// keyedStates are the states of one purpose, for reuse; purposes are a handful of constants.
+type keyedStates struct {
+	purpose string
+	pool    *sync.Pool // of hash.Hash
 }
 
 func newKey(subject domain.Subject, id string, data []byte) (*key, error) {
@@ -75,18 +83,26 @@ func (k *key) open(s domain.Sealed) (string, error) {
 	return string(clear), nil
 }
 
-// hash keeps the keyed states of a purpose for reuse; purposes are a handful of constants.
 func (k *key) hash(purpose string, value []byte) []byte {
-	states, ok := k.macs.Load(purpose)
-	if !ok {
-		states, _ = k.macs.LoadOrStore(purpose, k.macStates(purpose))
-	}
-	pool := states.(*sync.Pool)
+	pool := k.statesOf(purpose)
 	h := pool.Get().(hash.Hash)
 	defer pool.Put(h)
 	h.Reset()
 	h.Write(value)
 	return h.Sum(nil)
+}
+
+func (k *key) statesOf(purpose string) *sync.Pool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.macs {
+		if s.purpose == purpose {
+			return s.pool
+		}
+	}
+	pool := k.macStates(purpose)
+	k.macs = append(k.macs, keyedStates{purpose, pool})
+	return pool
 }
 
 func (k *key) macStates(purpose string) *sync.Pool {

@@ -62,7 +62,7 @@ func buildGeneration(path string, p projections.Plan, o Options) (*generation, e
 	if err := g.insertMeta(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	g.rows = newRows(conn, p, 8*o.CacheBytes, true)
+	g.rows = newRows(conn, p, 32*o.CacheBytes, true)
 	return g, nil
 }
 

@@ -20,8 +20,8 @@ type Shelf struct {
 	commits atomic.Uint64 // counts commits: a row read across one is not kept
 	mu      sync.RWMutex
 	pending bool // a commit is under way: a row read now may be from before it, and is not kept
-	byMAC   map[domain.MAC]commands.Shelved
-	byHash  map[string]commands.Shelved
+	byMAC   map[domain.MAC]*commands.Shelved // rows are never changed
+	byHash  map[string]*commands.Shelved
 	names   map[domain.DeviceID]names
 	tenants map[string]domain.TenantID
 	moulds  moulds
@@ -150,18 +150,18 @@ func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bo
 	row, ok := s.byMAC[mac]
 	s.mu.RUnlock()
 	if ok {
-		return row, true, nil
+		return *row, true, nil
 	}
 	before := s.commits.Load()
 	devices, err := projections.DevicesByMAC(ctx, s.Views, mac)
 	if err != nil || len(devices) == 0 {
 		return commands.Shelved{}, false, err
 	}
-	row, err = s.row(ctx, devices[0])
+	found, err := s.row(ctx, devices[0])
 	if err == nil && len(devices) == 1 {
-		s.keep(before, row)
+		s.keep(before, found)
 	}
-	return row, err == nil, err
+	return found, err == nil, err
 }
 
 // BySecret is the live device whose path secret hashes to hash.
@@ -170,18 +170,18 @@ func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bo
 	row, ok := s.byHash[hash]
 	s.mu.RUnlock()
 	if ok {
-		return row, true, nil
+		return *row, true, nil
 	}
 	before := s.commits.Load()
 	d, found, err := projections.DeviceBySecretHash(ctx, s.Views, hash)
 	if err != nil || !found {
 		return commands.Shelved{}, false, err
 	}
-	row, err = s.row(ctx, d)
+	live, err := s.row(ctx, d)
 	if err == nil {
-		s.keep(before, row)
+		s.keep(before, live)
 	}
-	return row, err == nil, err
+	return live, err == nil, err
 }
 
 func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved, error) {
@@ -208,15 +208,15 @@ func (s *Shelf) keep(before uint64, row commands.Shelved) {
 		return
 	}
 	if s.byMAC == nil || len(s.names) >= shelfRows {
-		s.byMAC, s.byHash = make(map[domain.MAC]commands.Shelved), make(map[string]commands.Shelved)
+		s.byMAC, s.byHash = make(map[domain.MAC]*commands.Shelved), make(map[string]*commands.Shelved)
 		s.names = make(map[domain.DeviceID]names)
 	}
 	s.names[row.Device] = names{row.MAC, row.SecretHash}
 	if row.MAC != "" {
-		s.byMAC[row.MAC] = row
+		s.byMAC[row.MAC] = &row
 	}
 	if row.SecretHash != "" {
-		s.byHash[row.SecretHash] = row
+		s.byHash[row.SecretHash] = &row
 	}
 }
 

@@ -39,7 +39,7 @@ type Options struct {
 	// Readers is how many queries run side by side; 0 means 4.
 	Readers int
 	// CacheBytes bounds the rows kept decoded between transactions, as JSON bytes (about a quarter of what
-	// they take in memory); 0 means 4 MiB. A rebuild takes eight times as much.
+	// they take in memory); 0 means 1 MiB. A rebuild takes 32 times as much.
 	CacheBytes int
 }
 
@@ -64,7 +64,7 @@ func Open(_ context.Context, o Options) (*Store, error) {
 		o.Readers = 4
 	}
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 4 << 20
+		o.CacheBytes = 1 << 20
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the views: %w", err)
