@@ -3,14 +3,18 @@ package commands
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"ledgerline/domain"
 )
 
-// SetUsersKey sets the password with which innovaphone Users of a tenant's domain logs in; empty takes it away.
+// SetUsersKey sets the password with which innovaphone Users of a tenant's domain logs in; empty takes it away. That of the
+// master tenant is the instance's: with it and Domain, Users is an administrator of all domains.
 type SetUsersKey struct {
 	ID  domain.TenantID `json:"id" validate:"required,id"`
 	Key string          `json:"key" validate:"max=128,text"`
+	// Domain is for the master tenant only, and needed there with a key.
+	Domain string `json:"domain" validate:"omitempty,max=253,fqdn"`
 }
 
 // SetUsersKey errors: ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted.
@@ -20,6 +24,9 @@ func (s *Service) SetUsersKey(ctx context.Context, in SetUsersKey) (Outcome, err
 	}
 	if in.Key != "" && len(in.Key) < 12 {
 		return Outcome{}, &InvalidError{"key", "must be at least 12 characters"}
+	}
+	if (in.Domain != "") != (in.ID == domain.Master && in.Key != "") {
+		return Outcome{}, &InvalidError{"domain", "is the instance's domain name: needed with a key of the master tenant, and only there"}
 	}
 	if err := s.liveTenant(ctx, in.ID); err != nil {
 		return Outcome{}, err
@@ -31,18 +38,65 @@ func (s *Service) SetUsersKey(ctx context.Context, in SetUsersKey) (Outcome, err
 			return Outcome{}, err
 		}
 	}
-	return decide(ctx, s, in.ID.Stream(), func(t domain.Tenant) ([]domain.Event, error) { return t.SetUsersKey(key) })
+	return decide(ctx, s, in.ID.Stream(), func(t domain.Tenant) ([]domain.Event, error) {
+		return t.SetUsersKey(key, strings.ToLower(in.Domain))
+	})
 }
 
-// UsersKey is the live tenant of a domain name and the password its Users logs in with: empty when it has none.
-// domain.ErrTenantUnknown when there is no such tenant.
-func (s *Service) UsersKey(ctx context.Context, domainName string) (domain.TenantID, string, error) {
-	t, err := s.TenantByDomain(ctx, domainName)
-	if err != nil {
-		return "", "", err
+// UsersKey is a password of Users, and whose it is; the master tenant's is the instance's.
+type UsersKey struct {
+	TenantID domain.TenantID
+	Key      string
+}
+
+// UsersKeys are the passwords Users of a domain name may log in with: that of the live tenant of that name, and the
+// instance's when the name is the instance's. None when nobody can log in.
+func (s *Service) UsersKeys(ctx context.Context, domainName string) (keys []UsersKey, err error) {
+	var of []domain.Tenant
+	switch t, err := s.TenantByDomain(ctx, domainName); {
+	case err == nil:
+		of = append(of, t)
+	case !errors.Is(err, domain.ErrTenantUnknown):
+		return nil, err
 	}
-	key, err := s.Open(ctx, t.UsersKey.Sealed)
-	return t.ID, key, err
+	master, _, err := load[domain.Tenant](ctx, s.Log, domain.Master.Stream())
+	if err != nil {
+		return nil, err
+	}
+	if master.UsersDomain != "" && master.UsersDomain == strings.ToLower(domainName) {
+		of = append(of, master)
+	}
+	for _, t := range of {
+		key, err := s.Open(ctx, t.UsersKey.Sealed)
+		if err != nil {
+			return nil, err
+		}
+		if key != "" {
+			keys = append(keys, UsersKey{t.ID, key})
+		}
+	}
+	return keys, nil
+}
+
+// usersListen tells whether some Users could log in and hear of the tenant's phones: its own, or the instance's.
+func (s *Service) usersListen(ctx context.Context, id domain.TenantID) (bool, error) {
+	for _, id := range []domain.TenantID{id, domain.Master} {
+		t, _, err := load[domain.Tenant](ctx, s.Log, id.Stream())
+		if err != nil || !t.UsersKey.IsZero() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// DeploysAdminPassword tells whether the tenant's settings say that devices are given their administrator's password.
+func (s *Service) DeploysAdminPassword(ctx context.Context, tenant domain.TenantID) (bool, error) {
+	stack, err := s.Settings(ctx, domain.Device{TenantID: tenant})
+	if err != nil {
+		return false, err
+	}
+	deploy, _ := stack.Merged().Get(settingDeployAdmin).(bool)
+	return deploy, nil
 }
 
 // DenyUsers counts a wrong password for Users of a tenant whose password is set: one event per hour (D27).
@@ -66,8 +120,7 @@ func (s *Service) StoreNotice(ctx context.Context, r domain.Recorded, e domain.D
 
 // keepNotice keeps the notice that the device came to the tenant by the code; nothing where no Users can log in.
 func (s *Service) keepNotice(ctx context.Context, code domain.Code, device domain.DeviceID, to domain.TenantID) error {
-	tenant, _, err := load[domain.Tenant](ctx, s.Log, to.Stream())
-	if err != nil || tenant.UsersKey.IsZero() {
+	if listen, err := s.usersListen(ctx, to); err != nil || !listen {
 		return err
 	}
 	d, _, err := load[domain.Device](ctx, s.Log, device.Stream())
@@ -83,8 +136,8 @@ func (s *Service) keepNotice(ctx context.Context, code domain.Code, device domai
 	return err
 }
 
-// NoticeOf is the notice about a code of the tenant's, as typed; ok is false when there is none, and once the key of the
-// code's day is destroyed.
+// NoticeOf is the notice about a code of the tenant's, the master tenant standing for all, as typed; ok is false when there
+// is none, and once the key of the code's day is destroyed.
 func (s *Service) NoticeOf(ctx context.Context, tenant domain.TenantID, typed string) (n domain.Notice, ok bool, err error) {
 	digits, err := domain.NormalizeCode(typed, s.codeLength())
 	if err != nil {
@@ -95,7 +148,7 @@ func (s *Service) NoticeOf(ctx context.Context, tenant domain.TenantID, typed st
 		return n, false, err
 	}
 	c, _, err := load[domain.Code](ctx, s.Log, stream)
-	if err != nil || c.TenantID != tenant {
+	if err != nil || c.TenantID != tenant && tenant != domain.Master {
 		return n, false, err
 	}
 	n, _, err = load[domain.Notice](ctx, s.Log, domain.NoticeStream(c.CodeID))

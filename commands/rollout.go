@@ -263,11 +263,11 @@ func (s *Service) ReissueRollout(ctx context.Context, in RolloutRows) (Outcome, 
 // domain.ErrRolloutRow, domain.ErrRolloutRowOpen, domain.ErrNoUsers.
 func (s *Service) ResendRollout(ctx context.Context, in RolloutRows) (Outcome, error) {
 	return s.askRollout(ctx, in, func(r domain.Rollout) ([]domain.Event, error) {
-		tenant, _, err := load[domain.Tenant](ctx, s.Log, r.TenantID.Stream())
+		listen, err := s.usersListen(ctx, r.TenantID)
 		if err != nil {
 			return nil, err
 		}
-		if tenant.UsersKey.IsZero() {
+		if !listen {
 			return nil, domain.ErrNoUsers
 		}
 		for _, n := range in.Rows {

@@ -38,9 +38,12 @@ type NoticeDropped struct {
 	Cause string `json:"cause"`
 }
 
-// TenantUsersKeySet: Users of the tenant's domain logs in with this password. Empty: it was taken away.
+// TenantUsersKeySet: Users of the tenant's domain logs in with this password. Empty: it was taken away. Of the master tenant:
+// whoever logs in with it, and with Domain, is an administrator of all domains.
 type TenantUsersKeySet struct {
 	Key Secret `json:"key,omitzero"`
+	// Domain is the instance's domain name, of the master tenant only; a tenant may have the same one.
+	Domain string `json:"domain,omitempty"`
 }
 
 // TenantUsersDenied: somebody gave a wrong password for Users of the domain Count times in the hour that began at Hour (D27).
@@ -137,10 +140,11 @@ func (n Notice) Drop(now time.Time) []Event {
 // Owner is the tenant whose Users is told; empty before the first event.
 func (n Notice) Owner() TenantID { return n.TenantID }
 
-// SetUsersKey changes the password of Users; the same again is no news.
-func (t Tenant) SetUsersKey(key Secret) ([]Event, error) {
-	if err := t.Live(); err != nil || t.UsersKey.Same(key.Sealed) {
+// SetUsersKey changes the password of Users, and the domain name that goes with the master tenant's; the same again is no
+// news.
+func (t Tenant) SetUsersKey(key Secret, domainName string) ([]Event, error) {
+	if err := t.Live(); err != nil || t.UsersKey.Same(key.Sealed) && t.UsersDomain == domainName {
 		return nil, err
 	}
-	return []Event{TenantUsersKeySet{Key: key}}, nil
+	return []Event{TenantUsersKeySet{Key: key, Domain: domainName}}, nil
 }

@@ -26,6 +26,8 @@ type SysclientFacts struct {
 	Mini      bool `json:"mini,omitempty"`
 	PBXActive bool `json:"pbx_active,omitempty"`
 	Foreign   bool `json:"foreign,omitempty"`
+	// FXS: it has analog ports.
+	FXS bool `json:"fxs,omitempty"`
 }
 
 // DeviceSysclientPasswordSet: the device has a new password of its own, with which it answers challenges from now on.

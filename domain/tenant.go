@@ -56,8 +56,10 @@ type Tenant struct {
 	Domain  string
 	Key     Secret
 	KeyHash string
-	// UsersKey is the password innovaphone Users of the domain logs in with; zero for none.
-	UsersKey Secret
+	// UsersKey is the password innovaphone Users of the domain logs in with; zero for none. UsersDomain is the domain name
+	// that goes with the master tenant's.
+	UsersKey    Secret
+	UsersDomain string
 	// Stopped: phones are not told of changes by themselves until somebody resumes it.
 	Stopped bool
 	Exists  bool
@@ -83,7 +85,7 @@ func (t Tenant) Apply(e Event) Tenant {
 	case TenantProvisioningKeySet:
 		t.Key, t.KeyHash = e.Key, e.KeyHash
 	case TenantUsersKeySet:
-		t.UsersKey = e.Key
+		t.UsersKey, t.UsersDomain = e.Key, e.Domain
 	case TenantResyncsStopped:
 		t.Stopped = true
 	case TenantResyncsResumed:

@@ -239,6 +239,15 @@ func ListDevices(ctx context.Context, q Querier, f DeviceFilter, p Page) (Listed
 	return list(ctx, q, devices, deviceRow, "key", c, p)
 }
 
+// CountDevices is how many live devices a tenant has.
+func CountDevices(ctx context.Context, q Querier, tenant domain.TenantID) (n int, err error) {
+	err = q.Query(ctx, "SELECT count(*) FROM devices WHERE tenant_id = ? AND live = 1", []any{string(tenant)}, func(r Row) error {
+		n = int(r.Int(0))
+		return nil
+	})
+	return n, err
+}
+
 // hexDigits is text as (part of) a MAC address, without separators; empty if it cannot be one.
 func hexDigits(text string) string {
 	digits := strings.NewReplacer(":", "", "-", "", ".", "").Replace(strings.ToLower(text))

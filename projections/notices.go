@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"strings"
 
 	"ledgerline/domain"
 )
@@ -25,7 +26,13 @@ func noticeRow(_ string, d *Doc[domain.Notice]) Notice {
 	return Notice{NoticeStored: d.State.NoticeStored, State: d.State.State, Head: d.Head}
 }
 
-// PendingNotices lists up to limit notices of a tenant that are still to be told, in the order of their codes.
-func PendingNotices(ctx context.Context, q Querier, tenant domain.TenantID, limit int) ([]Notice, error) {
-	return all(ctx, q, notices, noticeRow, "tenant_id = ? AND state = 'pending' ORDER BY key LIMIT ?", string(tenant), limit)
+// PendingNotices lists up to limit notices that are still to be told, of one tenant, or with tenant empty of all but some, in
+// the order of their codes.
+func PendingNotices(ctx context.Context, q Querier, tenant domain.TenantID, but []domain.TenantID, limit int) ([]Notice, error) {
+	c := clause{terms: []string{"state = 'pending'"}}
+	equal(&c, "tenant_id", tenant)
+	for _, other := range but {
+		c.is("tenant_id <> ?", string(other))
+	}
+	return all(ctx, q, notices, noticeRow, strings.Join(c.terms, " AND ")+" ORDER BY key LIMIT ?", append(c.args, limit)...)
 }

@@ -16,6 +16,10 @@ type Tenant struct {
 	HasProvisioningKey bool          `json:"has_provisioning_key"`
 	Key                domain.Secret `json:"-"`
 	KeyHash            string        `json:"-"`
+	// HasUsersKey tells whether innovaphone Users of its domain may log in; UsersDomain, of the master tenant, is the domain
+	// name with which Users is an administrator of all domains.
+	HasUsersKey bool   `json:"has_users_key"`
+	UsersDomain string `json:"users_domain,omitempty"`
 	// ResyncsStopped: after too many failures phones are not told of changes by themselves, until it is resumed.
 	ResyncsStopped bool `json:"resyncs_stopped"`
 	Head
@@ -38,7 +42,7 @@ var tenants = newNoun("tenant", "tenants", 1, []string{"live INTEGER NOT NULL", 
 
 func tenantRow(key string, d *Doc[domain.Tenant]) Tenant {
 	t := Tenant{ID: domain.TenantID(key), Name: d.State.Name, Domain: d.State.Domain, State: StateLive,
-		HasProvisioningKey: d.State.KeyHash != "", Key: d.State.Key, KeyHash: d.State.KeyHash, ResyncsStopped: d.State.Stopped, Head: d.Head}
+		HasProvisioningKey: d.State.KeyHash != "", Key: d.State.Key, KeyHash: d.State.KeyHash, HasUsersKey: !d.State.UsersKey.IsZero(), UsersDomain: d.State.UsersDomain, ResyncsStopped: d.State.Stopped, Head: d.Head}
 	if d.State.Deleted {
 		t.State = StateDeleted
 	}

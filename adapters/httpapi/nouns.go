@@ -61,10 +61,14 @@ func (a *api) tenants() {
 	type provisioningKey struct {
 		Key string `json:"key"`
 	}
-	amends(a, op{"PUT", "/tenants/{id}/users-key", "set-users-key", "Set or, with an empty key, take away the password innovaphone Users of the tenant's domain logs in with", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, b struct {
-		Key string `json:"key,omitempty"`
+	amends(a, op{"PUT", "/tenants/{id}/users-key", "set-users-key", "Set or, with an empty key, take away the password innovaphone Users of the tenant's domain logs in with; the master tenant's lets Users in for all domains", operators, 0}, func(ctx context.Context, s *commands.Service, id domain.TenantID, b struct {
+		Key    string `json:"key,omitempty"`
+		Domain string `json:"domain,omitempty" doc:"the instance's domain name, needed for the master tenant"`
 	}) (commands.Outcome, error) {
-		return s.SetUsersKey(ctx, commands.SetUsersKey{ID: id, Key: b.Key})
+		if id == domain.Master && !slices.Contains(admins, requestOf(ctx).key.Role) {
+			return commands.Outcome{}, errForbidden
+		}
+		return s.SetUsersKey(ctx, commands.SetUsersKey{ID: id, Key: b.Key, Domain: b.Domain})
 	})
 	read(a, op{"GET", "/tenants/{id}/provisioning-key", "get-provisioning-key", "Show the key of /t/<key>/ again, to print it", operators, 0}, func(ctx context.Context, in *struct {
 		ByID

@@ -221,7 +221,7 @@ func (c *conn) kick() {
 // facts are what the device has said of itself.
 func facts(i wire.Identify) domain.SysclientFacts {
 	return domain.SysclientFacts{Product: i.Product, Version: i.Version, Platform: i.Platform.Type, Name: i.Name, Major: i.Major, FwBuild: i.FwBuild, BcBuild: i.BcBuild,
-		Mini: i.Mini, PBXActive: i.PBXActive, Foreign: i.Other}
+		Mini: i.Mini, PBXActive: i.PBXActive, Foreign: i.Other, FXS: i.Platform.HasFXS()}
 }
 
 // question is what is asked about the device. c.deciding is held.

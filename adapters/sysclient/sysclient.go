@@ -58,6 +58,8 @@ type Options struct {
 	Client func(context.Context) Client
 	// Sightings notes who is connected; may be nil.
 	Sightings commands.Sightings
+	// Presence is called when a device has come, and when it has gone; may be nil. It does not block.
+	Presence func(domain.DeviceID)
 	// Registered is called, in a goroutine of its own, after a device has authenticated; may be nil.
 	Registered func(ctx context.Context, device domain.DeviceID, facts domain.SysclientFacts) error
 	Metrics    prometheus.Registerer // may be nil
@@ -259,6 +261,14 @@ func (s *Server) leave(c *conn) {
 	s.unlist(c)
 	if c.device != "" && s.in[c.device] == c {
 		delete(s.in, c.device)
+		s.moved(c.device)
+	}
+}
+
+// moved tells who wants to know that a device has come or gone.
+func (s *Server) moved(device domain.DeviceID) {
+	if s.opt.Presence != nil {
+		s.opt.Presence(device)
 	}
 }
 
@@ -288,8 +298,10 @@ func (s *Server) enter(c *conn, device domain.DeviceID) (before *conn, ok bool) 
 	s.unlist(c)
 	if c.device != "" && c.device != device && s.in[c.device] == c {
 		delete(s.in, c.device)
+		s.moved(c.device)
 	}
 	s.in[device], c.device = c, device
+	s.moved(device)
 	if before == c {
 		before = nil
 	}
@@ -301,6 +313,7 @@ func (s *Server) demote(c *conn) {
 	s.mu.Lock()
 	if s.in[c.device] == c {
 		delete(s.in, c.device)
+		s.moved(c.device)
 	}
 	c.device = ""
 	if _, out := s.out[c]; !out {

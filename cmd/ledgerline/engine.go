@@ -289,6 +289,9 @@ func (e *engine) onChange(c projections.Change) {
 	if e.sysclients != nil {
 		e.sysclients.Changed(c.Streams)
 	}
+	if e.users != nil {
+		e.users.Changed(c)
+	}
 	e.changed.note(c)
 }
 

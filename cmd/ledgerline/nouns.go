@@ -485,8 +485,8 @@ func (a *app) extraVerbs(n noun) []*cobra.Command {
 	case "tenant":
 		return []*cobra.Command{a.action("set-provisioning-key ID", "Let phones fetch below /t/<key>/; without --key-file the key is taken away", http.MethodPut, 1,
 			[]field{{"key", "file", "file with the key, - for standard input"}}, below("/provisioning-key")),
-			a.action("set-users-key ID", "Let innovaphone Users of its domain log in with this password; without --key-file it is taken away", http.MethodPut, 1,
-				[]field{{"key", "file", "file with the password, - for standard input"}}, below("/users-key")),
+			a.action("set-users-key ID", "Let innovaphone Users of its domain log in with this password, of `master` for all domains; without --key-file it is taken away", http.MethodPut, 1,
+				[]field{{"key", "file", "file with the password, - for standard input"}, {"domain", "text", "of `master`: the instance's domain name"}}, below("/users-key")),
 			post("resume-resyncs", "Tell phones of changes again, after too many failures stopped it", "/resume-resyncs")}
 	case "code":
 		return []*cobra.Command{a.action("redeem", "Redeem a code for a phone", http.MethodPost, 0,

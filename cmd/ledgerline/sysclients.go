@@ -17,7 +17,7 @@ import (
 
 // openSysclients makes the Devices side of innovaphone's sysclient protocol, which the phone plane hands its connections to.
 func (e *engine) openSysclients() error {
-	s, err := sysclient.New(sysclient.Options{Service: e.service, Sightings: e.sightings, Metrics: e.metrics, Registered: e.registered, Client: func(ctx context.Context) sysclient.Client {
+	s, err := sysclient.New(sysclient.Options{Service: e.service, Sightings: e.sightings, Metrics: e.metrics, Registered: e.registered, Presence: e.users.Presence, Client: func(ctx context.Context) sysclient.Client {
 		c := phonehttp.ClientOf(ctx)
 		return sysclient.Client{IP: c.IP, Trusted: c.Trusted, Secure: c.Secure, MAC: c.MAC}
 	}})

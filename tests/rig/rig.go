@@ -33,6 +33,8 @@ type Rig struct {
 	Reactor *reactor.Reactor
 	Service *commands.Service
 	Plugins *plugins.Set
+	// OnChange, when set before Start, is told of each commit of the views, as projections.Options has it.
+	OnChange func(projections.Change)
 
 	closers []func() error
 	stop    context.CancelFunc
@@ -70,7 +72,12 @@ func Open(ctx context.Context, dir string, sources ...fs.FS) (_ *Rig, err error)
 	}
 	r.Plugins = set
 	r.Shelf = &views.Shelf{Views: r.Views}
-	r.Runner = projections.NewRunner(projections.Options{Log: r.Ledger, Store: r.Views, Projections: projections.All(), Now: time.Now, OnCommit: r.Shelf.OnCommit, OnChange: r.Shelf.OnChange})
+	r.Runner = projections.NewRunner(projections.Options{Log: r.Ledger, Store: r.Views, Projections: projections.All(), Now: time.Now, OnCommit: r.Shelf.OnCommit, OnChange: func(c projections.Change) {
+		r.Shelf.OnChange(c)
+		if r.OnChange != nil {
+			r.OnChange(c)
+		}
+	}})
 	r.Shelf.Runner = r.Runner
 	r.Service = &commands.Service{Log: r.Ledger, Vault: r.Vault, Blobs: r.Blobs, Renderer: set, Recognizer: set,
 		Candidates: projections.Candidates{Views: r.Views, Wait: r.Runner}, Shelf: r.Shelf, PublicURL: "http://127.0.0.1:8667/"}

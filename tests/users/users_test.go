@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -27,10 +28,12 @@ const key = "a-password-of-users"
 type site struct {
 	*rig.Rig
 	t   *testing.T
+	app *usersapp.Server
 	url string
 }
 
-func open(t *testing.T) *site {
+// open opens a site; change, if any, sees the server's options.
+func open(t *testing.T, change ...func(*usersapp.Options)) *site {
 	t.Helper()
 	r, err := rig.Open(t.Context(), t.TempDir())
 	if err != nil {
@@ -42,6 +45,15 @@ func open(t *testing.T) *site {
 		}
 	})
 	s := &site{Rig: r, t: t}
+	o := usersapp.Options{Service: r.Service, Views: r.Views, LookEvery: 20 * time.Millisecond, AnswerWithin: 300 * time.Millisecond,
+		Client: func(context.Context) usersapp.Client {
+			return usersapp.Client{IP: netip.MustParseAddr("192.0.2.1"), Private: true}
+		}}
+	for _, f := range change {
+		f(&o)
+	}
+	s.app = usersapp.New(o)
+	r.OnChange = s.app.Changed
 	s.ok(r.Start(t.Context()))
 	for _, id := range []domain.TenantID{"acme", "globex"} {
 		_, _, err := r.Service.CreateTenant(t.Context(), commands.CreateTenant{ID: id, Name: string(id), Domain: string(id) + ".example"})
@@ -54,20 +66,29 @@ func open(t *testing.T) *site {
 	out, err := r.Service.SetUsersKey(t.Context(), commands.SetUsersKey{ID: "acme", Key: key})
 	s.ok(err)
 	s.ok(r.Runner.WaitFor(t.Context(), out.Position))
-	app := usersapp.New(usersapp.Options{Service: r.Service, Views: r.Views, LookEvery: 20 * time.Millisecond, AnswerWithin: 300 * time.Millisecond,
-		Client: func(context.Context) usersapp.Client {
-			return usersapp.Client{IP: netip.MustParseAddr("192.0.2.1"), Private: true}
-		}})
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !usersapp.Match(req) {
 			http.NotFound(w, req)
 			return
 		}
-		app.ServeHTTP(w, req)
+		s.app.ServeHTTP(w, req)
 	}))
-	t.Cleanup(func() { app.Close(); srv.Close() })
+	srv.Listener = narrow{srv.Listener}
+	srv.Start()
+	t.Cleanup(func() { s.app.Close(); srv.Close() })
 	s.url = "ws" + strings.TrimPrefix(srv.URL, "http") + "/acme.example/devices/users"
 	return s
+}
+
+// narrow makes connections that take little at a time, so that a peer that reads nothing is noticed soon.
+type narrow struct{ net.Listener }
+
+func (n narrow) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
+	if tcp, ok := c.(*net.TCPConn); ok {
+		err = errors.Join(err, tcp.SetWriteBuffer(4<<10))
+	}
+	return c, err
 }
 
 func (s *site) ok(err error) {

@@ -146,6 +146,27 @@ type Platform struct {
 	FXS  json.RawMessage `json:"fxs,omitempty"`
 }
 
+// HasFXS tells whether the device says it has analog ports, in whatever form: how fxs looks is not documented.
+func (p Platform) HasFXS() bool {
+	var v any
+	if json.Unmarshal(p.FXS, &v) != nil {
+		return false
+	}
+	switch v := v.(type) {
+	case bool:
+		return v
+	case float64:
+		return v != 0
+	case string:
+		return v != "" && v != "0" && v != "false"
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return false
+}
+
 // Interface is one network interface of a device.
 type Interface struct {
 	If   string `json:"if"`

@@ -1,9 +1,13 @@
 // Package wire is the app protocol between innovaphone Users and Devices: JSON objects over a websocket, with a login by
-// digest. It holds what both sides need: the login and its digest, devices and categories.
+// digest. It holds what both sides need: requests, the login with its digest and session key, devices, domains, categories.
 //
 // SHA-256 of a password with a challenge is what the apps speak; it replaces no TLS.
 //
-// Not here: connections (usersapp), rules (commands).
+// What always holds: nothing here panics on foreign bytes; ids are text when they are written, and text or numbers when
+// they are read.
+//
+// Not here: connections (usersapp), rules (commands), the cipher of encrypted fields (the sysclient protocol's, under
+// SessionKey).
 package wire
 
 import (
@@ -44,17 +48,38 @@ func (l Login) Sum(challenge, password string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Device is a device in the words of the protocol. Domain and id are text here.
+// SessionKey is what fields are hidden with after a login: lower-case hex of SHA-256 over
+// "innovaphoneAppSessionKey:challenge:password". A field is hex of RC4 under "<seed>:<session key>".
+func SessionKey(challenge, password string) string {
+	sum := sha256.Sum256([]byte("innovaphoneAppSessionKey:" + challenge + ":" + password))
+	return hex.EncodeToString(sum[:])
+}
+
+// Device is a device in the words of the protocol; without a domain it is assigned to none.
 type Device struct {
-	ID        string `json:"id"`
-	HWID      string `json:"hwId"`
-	Name      string `json:"name"`
-	DomainID  string `json:"domainId"`
-	Product   string `json:"product"`
-	Version   string `json:"version"`
-	Type      string `json:"type"`
-	PBXActive bool   `json:"pbxActive"`
-	Online    bool   `json:"online"`
+	ID               string `json:"id"`
+	HWID             string `json:"hwId"`
+	Name             string `json:"name"`
+	DomainID         string `json:"domainId,omitempty"`
+	Product          string `json:"product"`
+	Version          string `json:"version"`
+	Type             string `json:"type"` // PHONE, GW, VA, DECT or APP_PLATFORM
+	PBXActive        bool   `json:"pbxActive"`
+	Online           bool   `json:"online"`
+	HasLeaseLicenses bool   `json:"hasLeaseLicenses"`
+	Other            bool   `json:"other"`  // not an innovaphone device
+	EthIfs           []any  `json:"ethIfs"` // always empty here: where a device is, is not told
+}
+
+// Domain is a domain in the words of the protocol. Its categories may come in several domains of the same id, one after the
+// other, when they are too many for one message.
+type Domain struct {
+	ID                   string     `json:"id"`
+	Name                 string     `json:"name"`
+	HasRentalProducts    bool       `json:"hasRentalProducts"`
+	DeployAdminPasswords bool       `json:"deployAdminPasswords"`
+	IsInstanceDomain     bool       `json:"isInstanceDomain"`
+	Categories           []Category `json:"categories"`
 }
 
 // Category is a category in the words of the protocol; Config tells that codes may lead to it.

@@ -189,7 +189,8 @@ func (c *Client) listen() {
 
 // Ask sends a request and returns its answer; of a list, all its portions as they came; of a configuration, its values and
 // then which it was. While Devices cannot answer it is
-// asked again. ErrRefused with what Devices says is wrong.
+// asked again. A question may bring a src of its own, that of a subscription for instance. ErrRefused with what Devices says is
+// wrong.
 func (c *Client) Ask(ctx context.Context, mt string, fields Message) ([]Message, error) {
 	for {
 		out, err := c.ask(ctx, mt, fields)
@@ -211,6 +212,9 @@ func (c *Client) ask(ctx context.Context, mt string, fields Message) (out []Mess
 	c.mu.Lock()
 	c.asked++
 	src := strconv.Itoa(c.asked)
+	if own := fields.Text("src"); own != "" {
+		src = own
+	}
 	answers := make(chan Message, 100)
 	c.answers[src] = answers
 	c.mu.Unlock()
