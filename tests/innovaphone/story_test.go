@@ -52,17 +52,31 @@ func (s *site) create(path string, body map[string]any) string {
 	return id
 }
 
-// code issues a code, for the tenant's category, and tells when it ends.
-func (s *site) code(tenant, category string) (code string, until time.Time) {
+// issued is a code as its user has it.
+type issued struct {
+	id, digits string
+	until      time.Time
+}
+
+// issue issues a code for the tenant's category.
+func (s *site) issue(tenant, category string) issued {
 	s.t.Helper()
 	v := s.API(s.t, http.StatusCreated, http.MethodPost, "/codes", map[string]any{"tenant_id": tenant, "category_id": category, "purpose": "self_service"})
-	code, _ = v["code"].(string)
+	var c issued
+	c.id, _ = v["id"].(string)
+	c.digits, _ = v["code"].(string)
 	text, _ := v["valid_until"].(string)
-	until, err := time.Parse(time.RFC3339, text)
-	if err != nil || len(code) != 12 {
-		s.t.Fatalf("a code of %d digits until %q", len(code), text)
+	var err error
+	if c.until, err = time.Parse(time.RFC3339, text); err != nil || c.id == "" || len(c.digits) != 12 {
+		s.t.Fatalf("a code %q of %d digits until %q", c.id, len(c.digits), text)
 	}
-	return code, until
+	return c
+}
+
+// code issues a code and tells its digits.
+func (s *site) code(tenant, category string) string {
+	s.t.Helper()
+	return s.issue(tenant, category).digits
 }
 
 // kill ends the server as a power cut would, and starts it anew.
@@ -209,7 +223,7 @@ func enters(codes ...string) func() string {
 func TestUserAddsAPhone(t *testing.T) {
 	s := newSite(t)
 	for i, model := range []string{"IP222", "IP101"} {
-		code, _ := s.code(s.tenant, s.desk)
+		code := s.code(s.tenant, s.desk)
 		p := s.phone(mac(i), func(c *innovaphone.Config) { c.Model, c.EnterCode = model, enters("000000000000", code) })
 		s.expectIn(p)
 		for _, step := range []string{innovaphone.StepForm, innovaphone.StepCode, innovaphone.StepURL, innovaphone.StepConnected, innovaphone.StepPassword} {
@@ -262,7 +276,7 @@ func TestPowerGoesAtEachStep(t *testing.T) {
 	s := newSite(t)
 	for i, at := range steps {
 		t.Run(at, func(t *testing.T) {
-			code, _ := s.code(s.tenant, s.desk)
+			code := s.code(s.tenant, s.desk)
 			cut := make(chan struct{})
 			var once sync.Once
 			var p *phone
@@ -298,7 +312,7 @@ func TestServerKilledAtEachStep(t *testing.T) {
 	s := newSite(t)
 	for i, at := range steps {
 		t.Run(at, func(t *testing.T) {
-			code, _ := s.code(s.tenant, s.desk)
+			code := s.code(s.tenant, s.desk)
 			reached := make(chan struct{})
 			var once sync.Once
 			p := s.phone(mac(i), func(c *innovaphone.Config) {
@@ -320,42 +334,53 @@ func TestServerKilledAtEachStep(t *testing.T) {
 	}
 }
 
-// The code's time runs out before it is typed: the form comes again. After the registry has bound it to the phone: it is
-// honoured.
-func TestCodeExpiresBetweenSteps(t *testing.T) {
+// The code's time runs out at each step of the way. Until the registry has bound it to the phone, that is the end of it, and
+// the form comes again; from then on it is honoured, and no other is asked for.
+func TestCodeExpiresAtEachStep(t *testing.T) {
 	s := newSite(t, "--code-ttl-self-service", "1s")
-	code, until := s.code(s.tenant, s.desk)
-	second := ""
-	p := s.phone(mac(1), func(c *innovaphone.Config) {
-		typed := 0
-		c.EnterCode = func() string {
-			if typed++; typed == 1 {
-				<-time.After(time.Until(until.Add(50 * time.Millisecond)))
-				return code
+	for i, at := range steps {
+		t.Run(at, func(t *testing.T) {
+			var mu sync.Mutex
+			current, fresh := s.issue(s.tenant, s.desk), true
+			var ended issued // the code whose time ran out at the step
+			p := s.phone(mac(i), func(c *innovaphone.Config) {
+				c.EnterCode = func() string {
+					mu.Lock()
+					defer mu.Unlock()
+					if !fresh {
+						current = s.issue(s.tenant, s.desk)
+					}
+					fresh = false
+					return current.digits
+				}
+				told := c.Step
+				c.Step = func(step, detail string) {
+					told(step, detail)
+					mu.Lock()
+					defer mu.Unlock()
+					if step == at && ended.id == "" {
+						ended = current
+						<-time.After(time.Until(ended.until.Add(50 * time.Millisecond)))
+					}
+				}
+			})
+			s.expectIn(p)
+			s.once(p.MAC(), "device.discovered", "device.assigned", "device.sysclient_password_set", "device.sysclient_identified")
+			proc.Eventually(t, "the step is reached", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return ended.id != ""
+			})
+			want := "redeemed"
+			if slices.Index(steps, at) <= slices.Index(steps, innovaphone.StepCode) {
+				want = "expired"
 			}
-			if second == "" && typed == 2 {
-				second, until = s.code(s.tenant, s.desk)
-				return second
+			if got := s.API(t, http.StatusOK, http.MethodGet, "/codes/"+ended.id, nil)["state"]; got != want {
+				t.Errorf("the code that ended there is %v, want %s: %q", got, want, p.steps())
 			}
-			return ""
-		}
-	})
-	s.expectIn(p)
-
-	code, until = s.code(s.tenant, s.desk)
-	var once sync.Once
-	p = s.phone(mac(2), func(c *innovaphone.Config) {
-		c.EnterCode = enters(code)
-		told := c.Step
-		c.Step = func(step, detail string) {
-			told(step, detail)
-			if step == innovaphone.StepConnected {
-				once.Do(func() { <-time.After(time.Until(until.Add(50 * time.Millisecond))) })
-			}
-		}
-	})
-	s.expectIn(p)
-	s.once(mac(2), "device.assigned", "device.sysclient_password_set")
+			p.unplug()
+		})
+	}
 }
 
 // Flow C: a token in the address, with every character that two encodings can spoil.
@@ -388,10 +413,10 @@ func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+"
 // operator has moved the phone, which ends its life here.
 func TestProvisionedAgain(t *testing.T) {
 	s := newSite(t)
-	first, _ := s.code(s.tenant, s.desk)
-	second, _ := s.code(s.tenant, s.lobby)
+	first := s.code(s.tenant, s.desk)
+	second := s.code(s.tenant, s.lobby)
 	foreign := s.create("/categories", map[string]any{"tenant_id": s.other, "name": "desk", "kind": "provisioning"})
-	third, _ := s.code(s.other, foreign)
+	third := s.code(s.other, foreign)
 	p := s.phone(mac(1), func(c *innovaphone.Config) { c.EnterCode = enters(first, second, third) })
 	s.expectIn(p)
 	again := func() {
