@@ -27,6 +27,8 @@ type site struct {
 	args []string
 
 	tenant, other, desk, lobby, user, line string
+
+	mu sync.Mutex // of Server's change
 }
 
 func newSite(t *testing.T, args ...string) *site {
@@ -82,7 +84,10 @@ func (s *site) code(tenant, category string) string {
 // kill ends the server as a power cut would, and starts it anew.
 func (s *site) kill() {
 	s.Kill()
-	s.Server = proc.Start(s.t, s.Dir, s.args...)
+	again := proc.Start(s.t, s.Dir, s.args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Server = again
 }
 
 // device is what the API tells of a device.
