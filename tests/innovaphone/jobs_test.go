@@ -113,7 +113,7 @@ func TestANativePhoneGetsItsJobs(t *testing.T) {
 		"EXPERT":       s.config("EXPERT", map[string]any{"script": "# of the site\r\nconfig add LDAPDIR0 /server ldap%3A%2F%2Fdir.example%2F\r\nvars create SITE/NAME p hall"}),
 	}
 	elsewhere := s.config("NTP", map[string]any{"ntp1": "lobby.example"}, s.lobby)
-	code, _ := s.code(s.tenant, s.desk)
+	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x200), func(c *innovaphone.Config) { c.EnterCode = enters(code) })
 	s.expectJob(soft, p.MAC(), "verified")
 	s.expectJob(ntp, p.MAC(), "applied")
@@ -165,7 +165,7 @@ func TestServerKilledBetweenJobs(t *testing.T) {
 	for i, at := range []string{"request GET /!mod cmd UP0 boot", "request GET /!mod cmd UP0 prot", "request GET /!iresetn", innovaphone.StepReboot, "request GET /!config add NTP0", "request GET /!config write",
 		"request GET /!config add TLS0", "request GET /cfg.txt"} {
 		t.Run(at, func(t *testing.T) {
-			code, _ := s.code(s.tenant, s.desk)
+			code := s.code(s.tenant, s.desk)
 			reached := make(chan struct{})
 			var once sync.Once
 			p := s.phone(mac(0x210+i), func(c *innovaphone.Config) {
@@ -200,7 +200,7 @@ func TestSoftwareThatIsNotThere(t *testing.T) {
 	s := newSite(t, "--update-files", dir)
 	soft := s.software(newBuild, "IP222")
 	ntp := s.config("NTP", map[string]any{"ntp1": "one.example"})
-	code, _ := s.code(s.tenant, s.desk)
+	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x220), func(c *innovaphone.Config) { c.EnterCode = enters(code) })
 	s.expectIn(p)
 	for attempt := 1; ; attempt++ {
@@ -240,7 +240,7 @@ func TestAForeignDeviceGetsItsJobs(t *testing.T) {
 	media := s.config("MEDIA", map[string]any{"turnServer": "turn.example", "turnPassword": "canary-turn-password"})
 	tls := s.config("TLS_PROFILE", map[string]any{"profile": "fast"})
 	expert := s.config("EXPERT", map[string]any{"script": "vars create A p 1"})
-	code, _ := s.code(s.tenant, s.desk)
+	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x230), func(c *innovaphone.Config) {
 		c.Model, c.Foreign, c.Code, c.UpdateURL, c.DevicesURL = "OTHER1", true, code, "", "ws://"+s.Phones+"/acme.example/devices/sysclients"
 	})

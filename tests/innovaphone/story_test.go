@@ -34,7 +34,10 @@ type site struct {
 func newSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	// The phones' port stays when the server starts anew: it is in the addresses the phones have stored.
-	s := &site{t: t, args: append([]string{"--phones", ports.Address(t)}, args...)}
+	s := &site{t: t, args: args}
+	if !slices.Contains(args, "--phones") {
+		s.args = append([]string{"--phones", ports.Address(t)}, args...)
+	}
 	s.Server = proc.Start(t, t.TempDir(), s.args...)
 	s.tenant = s.create("/tenants", map[string]any{"name": "Acme", "domain": "acme.example"})
 	s.other = s.create("/tenants", map[string]any{"name": "Globex", "domain": "globex.example"})
@@ -276,35 +279,41 @@ func TestUserAddsAPhone(t *testing.T) {
 // steps of flow A at which something may break.
 var steps = []string{innovaphone.StepPolled, innovaphone.StepForm, innovaphone.StepCode, innovaphone.StepURL, innovaphone.StepConnected, innovaphone.StepIdentified, innovaphone.StepPassword, innovaphone.StepRequest}
 
+// darkAt is a phone that has lost its power at a step, the first time it came there.
+func (s *site) darkAt(at string, mac domain.MAC, change func(*innovaphone.Config)) *phone {
+	s.t.Helper()
+	cut, ready := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var p *phone
+	p = s.phone(mac, func(c *innovaphone.Config) {
+		change(c)
+		told := c.Step
+		c.Step = func(step, detail string) {
+			<-ready
+			told(step, detail)
+			if step == at {
+				once.Do(func() {
+					p.mu.Lock()
+					p.off()
+					p.mu.Unlock()
+					close(cut)
+				})
+			}
+		}
+	})
+	close(ready)
+	<-cut
+	p.unplug()
+	return p
+}
+
 // The power goes at each step, and comes back: in the end the phone is in, and nothing happened twice.
 func TestPowerGoesAtEachStep(t *testing.T) {
 	s := newSite(t)
 	for i, at := range steps {
 		t.Run(at, func(t *testing.T) {
 			code := s.code(s.tenant, s.desk)
-			cut := make(chan struct{})
-			var once sync.Once
-			var p *phone
-			ready := make(chan struct{})
-			p = s.phone(mac(i), func(c *innovaphone.Config) {
-				c.EnterCode = enters(code, code)
-				told := c.Step
-				c.Step = func(step, detail string) {
-					<-ready
-					told(step, detail)
-					if step == at {
-						once.Do(func() {
-							p.mu.Lock()
-							p.off()
-							p.mu.Unlock()
-							close(cut)
-						})
-					}
-				}
-			})
-			close(ready)
-			<-cut
-			p.unplug()
+			p := s.darkAt(at, mac(i), func(c *innovaphone.Config) { c.EnterCode = enters(code, code) })
 			p.on()
 			s.expectIn(p)
 			s.once(p.MAC(), "device.discovered", "device.assigned", "device.sysclient_password_set", "device.sysclient_identified")
