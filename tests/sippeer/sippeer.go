@@ -41,11 +41,17 @@ func (p *Peer) Port() int {
 	return port
 }
 
+// quiet is the library's log: what goes wrong a test says itself.
+var quiet = func() *slog.Logger {
+	l := slog.New(slog.DiscardHandler)
+	sip.SetDefaultLogger(l)
+	return l
+}()
+
 // listen makes a user agent on a free port; it ends with the test. conf is needed for TLS, and says how the peer
 // verifies others. It serves once its handlers are set and start is called.
 func listen(tb testing.TB, transport string, conf *tls.Config) *Peer {
 	tb.Helper()
-	quiet := slog.New(slog.DiscardHandler)
 	ua, err := sipgo.NewUA(sipgo.WithUserAgent("sippeer"), sipgo.WithUserAgenTLSConfig(conf),
 		sipgo.WithUserAgentTransportLayerOptions(sip.WithTransportLayerLogger(quiet)), sipgo.WithUserAgentTransactionLayerOptions(sip.WithTransactionLayerLogger(quiet)))
 	if err != nil {
