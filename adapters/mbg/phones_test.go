@@ -27,7 +27,10 @@ func (o *office) asks(ip string) string {
 	o.t.Helper()
 	v, err := o.Service.ServeFile(o.ctx, commands.ServeFile{Asked: commands.Asked{Path: string(phone) + ".cfg", UserAgent: "Testphone T1 1.0"}, Via: "mac", Transport: "http", IP: ip, Trusted: true})
 	o.ok(err)
-	return string(v.Data)
+	content, _ := v.Content()
+	text, err := io.ReadAll(content)
+	o.ok(err)
+	return string(text)
 }
 
 // A phone whose request comes through the gateway gets the gateway's address and the set-side credentials, and only once
