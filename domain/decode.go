@@ -36,6 +36,8 @@ func (p plan) unmarshal(b []byte, v reflect.Value) error {
 }
 
 var (
+	settingsType        = reflect.TypeFor[Settings]()
+	lineSettingsType    = reflect.TypeFor[LineSettings]()
 	timeType            = reflect.TypeFor[time.Time]()
 	unmarshalerType     = reflect.TypeFor[json.Unmarshaler]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -52,6 +54,8 @@ func planFor(t reflect.Type) plan {
 	switch {
 	case t == timeType:
 		return readTime
+	case t == settingsType, t == lineSettingsType:
+		return readSettings
 	case readsItself(t):
 		return readOther
 	}
@@ -206,6 +210,120 @@ func readPointer(t reflect.Type, elem plan) plan {
 		p := reflect.New(t)
 		v.Set(p)
 		return elem(r, p.Elem())
+	}
+}
+
+var readSealed plan
+
+func init() { readSealed = planFor(reflect.TypeFor[Sealed]()) } // which needs readSettings to be there
+
+// readSettings reads settings as their UnmarshalJSON does: numbers plain, sealed values where they stand.
+func readSettings(r *payload, v reflect.Value) bool {
+	start := r.i
+	if m, ok := r.object(0, true); ok {
+		v.Set(reflect.ValueOf(m).Convert(v.Type()))
+		return true
+	}
+	r.i = start
+	return readOther(r, v)
+}
+
+// deepest is how deep objects and lists are read here; settings of ours are not as deep.
+const deepest = 32
+
+// object reads an object of settings; open tells that sealed values are to be read as such, which those below a list are not.
+func (r *payload) object(depth int, open bool) (map[string]any, bool) {
+	if depth > deepest || !r.next('{') {
+		return nil, false
+	}
+	m := make(map[string]any, 4)
+	if r.next('}') {
+		return m, true
+	}
+	for {
+		key, ok := r.text()
+		if !ok || !r.next(':') {
+			return nil, false
+		}
+		name := string(key)
+		if _, twice := m[name]; twice || open && depth == 0 && (name == sealedKey || name == personalKey) {
+			return nil, false
+		}
+		if m[name], ok = r.value(depth+1, open); !ok {
+			return nil, false
+		}
+		if r.next('}') {
+			return m, true
+		}
+		if !r.next(',') {
+			return nil, false
+		}
+	}
+}
+
+// value reads a value within settings.
+func (r *payload) value(depth int, open bool) (any, bool) {
+	if r.i == len(r.b) {
+		return nil, false
+	}
+	switch r.b[r.i] {
+	case '"':
+		start := r.i
+		if s, ok := r.text(); ok {
+			return string(s), true
+		}
+		var s string // with escapes
+		r.i = start
+		return s, r.skip() && json.Unmarshal(r.b[start:r.i], &s) == nil
+	case '{':
+		switch {
+		case open && r.word(`{"`+sealedKey+`":`):
+			var s Secret
+			ok := readSealed(r, reflect.ValueOf(&s.Sealed).Elem()) && r.next('}')
+			return s, ok
+		case open && r.word(`{"`+personalKey+`":`):
+			var p Personal
+			ok := readSealed(r, reflect.ValueOf(&p.Sealed).Elem()) && r.next('}')
+			return p, ok
+		}
+		m, ok := r.object(depth, open)
+		return m, ok
+	case '[':
+		l, ok := r.list(depth)
+		return l, ok
+	case 't':
+		return true, r.word("true")
+	case 'f':
+		return false, r.word("false")
+	case 'n':
+		return nil, r.word("null")
+	}
+	var n int
+	ok := readInt(r, reflect.ValueOf(&n).Elem())
+	return n, ok
+}
+
+// list reads a list within settings.
+func (r *payload) list(depth int) ([]any, bool) {
+	if depth > deepest || !r.next('[') {
+		return nil, false
+	}
+	l := []any{}
+	if r.next(']') {
+		return l, true
+	}
+	for {
+		v, ok := r.value(depth+1, false)
+		if !ok {
+			return nil, false
+		}
+		l = append(l, v)
+		if r.next(']') {
+			return l, true
+		}
+		if !r.next(',') {
+			return nil, false
+		}
 	}
 }
 

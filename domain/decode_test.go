@@ -79,6 +79,22 @@ func TestDecodeAgreesWithEncodingJSON(t *testing.T) {
 	}
 }
 
+// Settings are read like UnmarshalJSON reads them, whatever stands in them.
+func FuzzDecodeSettings(f *testing.F) {
+	const sealed = `{"key_id":"k","nonce":"QUFB","ciphertext":"QUFB","fingerprint":"f"}`
+	for _, s := range []string{`{"a":1,"b":-7,"c":"x","d":null,"e":true,"f":false,"g":[],"h":{},"i":[1,"a",{"b":[null]}]}`,
+		`{"sip_lines":{"1":{"password":{"$sealed":` + sealed + `},"display_name":{"$personal":` + sealed + `}}}}`, `{"$sealed":` + sealed + `}`,
+		`{"a":{"$sealed":` + sealed + `,"b":1}}`, `{"a":{"b":1,"$sealed":` + sealed + `}}`, `{"a":[{"$sealed":` + sealed + `}]}`, `{"a":{"$sealed":null}}`, `{"a":{"$sealed":"x"}}`,
+		`{"a":1.5,"b":1e3,"c":-0,"d":12345678901234567890}`, `{"a":"\u00e4\n","b":"ä"}`, `{"a":1,"a":2}`, `{"\u0061":1}`, `{"a":01}`, `{"a" : 1}`, `{"a":"` + "ÿ" + `"}`,
+		strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40), `null`, `[]`, ``} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e := domain.LayerDefined{}
+		alikeJSON(t, e, bytes.Join([][]byte{[]byte(`{"layer_id":"l","tenant_id":"t","settings":`), data, []byte("}")}, nil))
+	})
+}
+
 func FuzzDecode(f *testing.F) {
 	events := decoded(f)
 	for name, data := range samples(f) {
