@@ -75,6 +75,7 @@ var Reactions = []Reaction{
 		Name: "store-notice",
 		On:   []string{"device.assigned"},
 		Key:  ofDevice,
+		Moot: func(_ domain.Recorded, e domain.Event) bool { return e.(domain.DeviceAssigned).CodeID == "" },
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error {
 			return s.StoreNotice(ctx, r, e.(domain.DeviceAssigned))
 		},
