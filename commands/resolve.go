@@ -25,11 +25,11 @@ type Stack struct {
 // Merged lays the levels over each other (wazo's rule: objects key by key, everything else replaces) and
 // fills in what follows from other values.
 func (st Stack) Merged() domain.Settings {
-	merged := domain.Settings{}
-	for _, l := range st.Levels {
-		merged = domain.Merge(merged, l.Settings)
+	levels := make([]domain.Settings, len(st.Levels))
+	for i, l := range st.Levels {
+		levels[i] = l.Settings
 	}
-	return merged.FillDefaults()
+	return domain.Overlay(levels...)
 }
 
 // resolver gathers a Stack, reading every stream once.

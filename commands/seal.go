@@ -126,24 +126,18 @@ func (s *Service) reveal(ctx context.Context, in domain.Settings) (domain.Settin
 
 // revealAs is reveal with stand-ins for the secrets and the personal data that were erased.
 func (s *Service) revealAs(ctx context.Context, in domain.Settings, secret, personal string) (domain.Settings, error) {
-	open := func(erased string) func(string, any) (any, error) {
-		return func(_ string, v any) (any, error) {
-			sealed, ok := sealedOf(v)
-			if !ok {
-				return v, nil
-			}
-			clear, err := s.openAs(ctx, sealed, erased)
-			if err != nil {
-				return nil, err
-			}
-			return domain.LeafValue(clear), nil
+	return in.Unseal(func(v any) (any, error) {
+		sealed, _ := sealedOf(v)
+		erased := secret
+		if _, is := v.(domain.Personal); is {
+			erased = personal
 		}
-	}
-	out, err := in.MapSecrets(open(secret))
-	if err != nil {
-		return nil, err
-	}
-	return out.MapPersonal(open(personal))
+		clear, err := s.openAs(ctx, sealed, erased)
+		if err != nil {
+			return nil, err
+		}
+		return domain.LeafValue(clear), nil
+	})
 }
 
 // Open is the clear text of a sealed value: empty for none, and for one that was erased.

@@ -606,6 +606,28 @@ func mergeObjects(base, over map[string]any) map[string]any {
 	return out
 }
 
+// Overlay merges levels, the lowest first, and fills in what follows from them, as Merge and FillDefaults do one by one.
+func Overlay(levels ...Settings) Settings {
+	out := map[string]any{}
+	for _, l := range levels {
+		lay(out, l)
+	}
+	return Settings(out).fillDefaults()
+}
+
+// lay merges over into own, which is shared with nobody.
+func lay(own, over map[string]any) {
+	for k, v := range over {
+		below, isBelow := own[k].(map[string]any)
+		above, isAbove := asObject(v)
+		if isBelow && isAbove {
+			lay(below, above)
+		} else {
+			own[k] = cloneValue(v)
+		}
+	}
+}
+
 // Get returns the value at a dotted path, nil when there is none.
 func (s Settings) Get(path string) any {
 	var v any = map[string]any(s)
@@ -693,6 +715,35 @@ func (s Settings) MapSecrets(fn func(pointer string, v any) (any, error)) (Setti
 // MapPersonal is MapSecrets for names and numbers of people, and for leaves that are a Personal.
 func (s Settings) MapPersonal(fn func(pointer string, v any) (any, error)) (Settings, error) {
 	return s.replace(personalLeaf, fn)
+}
+
+// Unseal is a copy of s in which fn has replaced everything that is a Secret or a Personal. The first error of fn is
+// returned as it is.
+func (s Settings) Unseal(fn func(v any) (any, error)) (Settings, error) {
+	if s == nil {
+		return nil, nil
+	}
+	return unsealed(s, fn)
+}
+
+func unsealed(m map[string]any, fn func(v any) (any, error)) (out map[string]any, err error) {
+	out = make(map[string]any, len(m))
+	for k, v := range m {
+		switch v := v.(type) {
+		case Secret, Personal:
+			out[k], err = fn(v)
+		case map[string]any:
+			out[k], err = unsealed(v, fn)
+		case Settings:
+			out[k], err = unsealed(v, fn)
+		default:
+			out[k] = cloneValue(v)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (s Settings) replace(which func(*node, any) bool, fn func(string, any) (any, error)) (Settings, error) {
@@ -912,10 +963,13 @@ func equalValues(a, b any) bool {
 // inherits from the settings for all lines. A port is inherited only together with its address, and a line with a
 // server of its own does not inherit the backup of the others.
 func (s Settings) FillDefaults() Settings {
-	out := s.Clone()
-	if out == nil {
-		out = Settings{}
+	if out := s.Clone(); out != nil {
+		return out.fillDefaults()
 	}
+	return Settings{}.fillDefaults()
+}
+
+func (out Settings) fillDefaults() Settings {
 	if on, _ := out["syslog_enabled"].(bool); on {
 		out.fill("syslog_port", 514)
 		out.fill("syslog_level", "warning")

@@ -391,6 +391,11 @@ func TestMergeProperties(t *testing.T) {
 		if !domain.Merge(a, a).Equal(a) || !domain.Merge(nil, a).Equal(a) || !domain.Merge(a, nil).Equal(a) {
 			t.Fatal("merging with itself or nothing changes something")
 		}
+		over := domain.Overlay(a, b, c)
+		if want := domain.Merge(ab, c).FillDefaults(); !over.Equal(want) {
+			t.Fatalf("overlay %v\nmerge %v", over, want)
+		}
+		scribble(over)
 		scribble(ab)
 		if !a.Equal(a0) || !b.Equal(b0) {
 			t.Fatal("the result shares something with its inputs")
