@@ -25,8 +25,8 @@ type chunk struct {
 
 // inBatches scans events in one goroutine, decodes them in a second, and hands them on in batches: what is
 // there when the batch before is done, at most most events. It returns the error of batch or of events,
-// nil at their end, after both goroutines have ended; stop must end events.
-func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, batch func([]Fact) error) error {
+// nil at their end, after both goroutines have ended; stop must end events. pace may wait before what is there is taken.
+func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, pace func(), batch func([]Fact) error) error {
 	raw, decoded := make(chan domain.Recorded, 4*chunkEvents), make(chan chunk, chunksAhead)
 	spare := make(chan []Fact, chunksAhead) // to gather into again
 	quit := make(chan struct{})
@@ -75,6 +75,7 @@ func inBatches(events iter.Seq2[domain.Recorded, error], stop func(), most int, 
 	for {
 		c, bytes := <-decoded, 0
 		all = all[:0]
+		pace()
 		// Take what else is there, unless that makes too big a transaction.
 		for more := true; more; {
 			all, bytes = append(all, c.facts...), bytes+c.bytes

@@ -65,12 +65,15 @@ type Runner struct {
 
 	apply sync.Mutex // one commit, or one change of generation, at a time
 	live  Generation // nil while nothing can be updated; guarded by apply
+	begun time.Time  // when the last commit of follow began; its own
 
 	// What open found; its own, for it may have to ask the log several times.
 	opened, current bool
 	found           Generation
 
 	mu        sync.Mutex
+	waiting   int               // who waits for seen and is not patient
+	hurry     chan struct{}     // capacity 1: somebody has begun to wait
 	seen      Mark              // of the live generation
 	moved     chan struct{}     // closed when seen changes
 	problems  map[string]string // by what was being done
@@ -88,7 +91,7 @@ type Runner struct {
 // NewRunner makes a runner; Run starts it.
 func NewRunner(o Options) *Runner {
 	return &Runner{opts: o, plan: NewPlan(o.Projections), fresh: newFreshness(), moved: make(chan struct{}), problems: make(map[string]string),
-		rebuild: make(chan struct{}, 1), rebuilt: make(chan struct{}), ready: make(chan struct{})}
+		hurry: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), rebuilt: make(chan struct{}), ready: make(chan struct{})}
 }
 
 // Freshness tells whether configuration files are current, as far as the views have come.
@@ -106,9 +109,18 @@ func (r *Runner) Position() domain.Position {
 
 // WaitFor returns nil once readers see position at, and ctx's error if that ends first.
 func (r *Runner) WaitFor(ctx context.Context, at domain.Position) error {
-	for {
+	for waits := false; ; {
 		r.mu.Lock()
 		seen, moved := r.seen.Position, r.moved
+		if seen.Before(at) && !waits && !isPatient(ctx) {
+			waits = true
+			r.waiting++
+			defer r.waited()
+			select {
+			case r.hurry <- struct{}{}:
+			default:
+			}
+		}
 		r.mu.Unlock()
 		if !seen.Before(at) {
 			return nil
@@ -117,6 +129,44 @@ func (r *Runner) WaitFor(ctx context.Context, at domain.Position) error {
 		case <-moved:
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the views to reach position %s: %w", at, ctx.Err())
+		}
+	}
+}
+
+func (r *Runner) waited() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting--
+}
+
+type patientKey struct{}
+
+// Patient returns a context whose WaitFor does not hurry commits: of work that nobody waits for.
+func Patient(ctx context.Context) context.Context { return context.WithValue(ctx, patientKey{}, true) }
+
+func isPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil }
+
+// commitEvery is how often rows are committed while nobody waits for them: a commit costs more than most events.
+const commitEvery = 20 * time.Millisecond
+
+// pace lets more events come into the next commit, unless somebody waits for it or the last one is long ago.
+func (r *Runner) pace(ctx context.Context) {
+	defer func() { r.begun = time.Now() }()
+	rest := time.NewTimer(time.Until(r.begun.Add(commitEvery)))
+	defer rest.Stop()
+	for {
+		r.mu.Lock()
+		waiting := r.waiting
+		r.mu.Unlock()
+		if waiting > 0 {
+			return
+		}
+		select {
+		case <-r.hurry:
+		case <-rest.C:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -324,7 +374,7 @@ func (r *Runner) follow(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return inBatches(r.opts.Log.Subscribe(ctx, g.Mark().Position), cancel, r.batch(), func(facts []Fact) error {
+	return inBatches(r.opts.Log.Subscribe(ctx, g.Mark().Position), cancel, r.batch(), func() { r.pace(ctx) }, func(facts []Fact) error {
 		r.apply.Lock()
 		defer r.apply.Unlock()
 		if r.live == nil {
@@ -505,7 +555,7 @@ func (r *Runner) rebuildOnce(ctx context.Context) (err error) {
 func (r *Runner) catchUp(ctx context.Context, g Generation) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return inBatches(r.opts.Log.ReadAll(ctx, g.Mark().Position), cancel, r.batch(), func(facts []Fact) error {
+	return inBatches(r.opts.Log.ReadAll(ctx, g.Mark().Position), cancel, r.batch(), func() {}, func(facts []Fact) error {
 		_, err := r.update(ctx, g, facts)
 		return err
 	})

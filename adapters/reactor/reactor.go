@@ -17,6 +17,7 @@ import (
 
 	"ledgerline/commands"
 	"ledgerline/domain"
+	"ledgerline/projections"
 )
 
 // Options is what a Reactor works with. Zero values of the numbers mean the default in parentheses.
@@ -242,7 +243,7 @@ func (r *Reactor) handler(row commands.Reaction) message.NoPublishHandlerFunc {
 	return func(msg *message.Message) error {
 		d := deliveryOf(msg.Context())
 		ctx := zerolog.Ctx(msg.Context()).With().Str("correlation_id", middleware.MessageCorrelationID(msg)).Logger().WithContext(msg.Context())
-		return row.Do(commands.WithCause(ctx, d.rec, row.Name), r.opt.Service, d.rec, d.event)
+		return row.Do(commands.WithCause(projections.Patient(ctx), d.rec, row.Name), r.opt.Service, d.rec, d.event)
 	}
 }
 
