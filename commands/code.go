@@ -143,7 +143,7 @@ const (
 	allEpochDays = 1000
 )
 
-// destroyEpochs erases the keys of past days without a live code. A phone may repeat its redemption for a
+// destroyEpochs erases the keys of past days without a live code, and of past days' notices without one that waits. A phone may repeat its redemption for a
 // while (D17), so an epoch must have been idle that long.
 func (s *Service) destroyEpochs(ctx context.Context, now time.Time) error {
 	s.epochs.mu.Lock()
@@ -157,8 +157,11 @@ func (s *Service) destroyEpochs(ctx context.Context, now time.Time) error {
 		days = allEpochDays
 	}
 	for day := 1; day <= days; day++ {
-		if err := s.retireEpoch(ctx, head, domain.Epoch(now.AddDate(0, 0, -day)), now); err != nil {
-			return err
+		past := now.AddDate(0, 0, -day)
+		for _, epoch := range []domain.Subject{domain.Epoch(past), domain.NoticeEpoch(past)} {
+			if err := s.retireEpoch(ctx, head, epoch, now); err != nil {
+				return err
+			}
 		}
 	}
 	s.epochs.looked = s.epochs.looked || len(s.epochs.idle) == 0 // what is not destroyed yet may be from long ago

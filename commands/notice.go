@@ -131,7 +131,9 @@ func (s *Service) keepNotice(ctx context.Context, code domain.Code, device domai
 	if err != nil {
 		return err
 	}
-	stored := domain.NoticeStored{TenantID: to, CodeID: code.CodeID, Epoch: code.Epoch, Digits: domain.NewSecret(code.Epoch, digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: s.now()}
+	now := s.now()
+	epoch := domain.NoticeEpoch(now)
+	stored := domain.NoticeStored{TenantID: to, CodeID: code.CodeID, Epoch: epoch, Digits: domain.NewSecret(epoch, digits, ""), DeviceID: device, MAC: d.MAC, StoredAt: now}
 	_, err = decide(ctx, s, domain.NoticeStream(code.CodeID), func(n domain.Notice) ([]domain.Event, error) { return n.Store(stored), nil })
 	return err
 }

@@ -24,14 +24,20 @@ func noticed(t *testing.T) (*kit, commands.IssuedCode) {
 	return k, code
 }
 
+// opens tells whether the key of a secret is still there.
+func (k *kit) opens(v domain.Secret) bool {
+	_, err := k.Vault.Open(k.ctx, v.Sealed)
+	return !errors.Is(err, domain.ErrErased)
+}
+
 // digits opens what the notice holds of its code.
 func (k *kit) noticeDigits() (string, error) {
 	_, n := last[domain.NoticeStored](k)
 	return k.Vault.Open(k.ctx, n.Digits.Sealed)
 }
 
-// Nobody takes a notice for 30 days: it is dropped, once, and not a moment earlier. It keeps the key of the code's day, which
-// goes with it (D19).
+// Nobody takes a notice for 30 days: it is dropped, once, and not a moment earlier. What it tells is sealed with a key of its
+// own day, which goes with the last notice of it; the key of the code's day goes with the last code of that (D19).
 func TestANoticeNobodyTakesIsDropped(t *testing.T) {
 	k, code := noticed(t)
 	drop := func() int { t.Helper(); n, err := k.DropNotices(k.ctx); k.ok(err); return n }
@@ -53,6 +59,9 @@ func TestANoticeNobodyTakesIsDropped(t *testing.T) {
 	if digits, err := k.noticeDigits(); digits != code.Code {
 		t.Errorf("the notice cannot be told any more: %v", err)
 	}
+	if _, issued := last[domain.CodeIssued](k); k.opens(issued.Digits) {
+		t.Error("the key of the code's day lasts as long as the notice waits")
+	}
 	k.Clock.Advance(3 * time.Hour)
 	if n := drop(); n != 1 {
 		t.Errorf("%d dropped", n)
@@ -66,7 +75,7 @@ func TestANoticeNobodyTakesIsDropped(t *testing.T) {
 	}
 }
 
-// Whoever is told can ask by the code; when it was answered, the digits go with the key of the code's day.
+// Whoever is told can ask by the code; when it was answered, the digits go with the key of the notice's day.
 func TestANoticeThatWasAnswered(t *testing.T) {
 	k, code := noticed(t)
 	if n, ok, err := k.NoticeOf(k.ctx, "acme", code.Code); !ok || n.MAC != phone || err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	"ledgerline/domain"
@@ -224,6 +225,22 @@ type OpenPage struct {
 type Page struct {
 	Status int
 	Body   []byte
+}
+
+// PagePolicy is the Content-Security-Policy that a page of a device is to be shown with: it is somebody else's, and a browser
+// must not let it run anything, send anything, or be framed, for it comes from the same place as we.
+const PagePolicy = "sandbox; default-src 'none'; img-src 'self'; style-src 'self' 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+// pageTypes are the types of pages by the ending of their names; of the device's headers none comes through.
+var pageTypes = map[string]string{".css": "text/css", ".xsl": "text/xml", ".xml": "text/xml", ".txt": "text/plain", ".gif": "image/gif", ".png": "image/png", ".ico": "image/x-icon"}
+
+// ContentType is the type of the page that was asked for by target, its path and query.
+func (p Page) ContentType(target string) string {
+	target, _, _ = strings.Cut(target, "?")
+	if t, ok := pageTypes[path.Ext(target)]; ok {
+		return t
+	}
+	return http.DetectContentType(p.Body)
 }
 
 // OpenPage records what is asked before it asks, and what came of it. Errors: ErrInvalid, domain.ErrDeviceUnknown,

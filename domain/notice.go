@@ -10,7 +10,8 @@ import (
 // Users is connected, and told at least once; Users tells notices apart by their codes.
 
 // NoticeStored: Users of the tenant is to be told that the phone came by the code. Recorded again when it is to be told
-// once more. Digits are sealed under the key of the code's day, Epoch, which lasts while the notice waits (D19).
+// once more. Digits are sealed under the key of the day it was stored on, Epoch (NoticeEpoch), which lasts while a notice of
+// that day waits, so that none keeps the key of its code's day (D19). Earlier ones are sealed under that.
 type NoticeStored struct {
 	TenantID TenantID  `json:"tenant_id"`
 	CodeID   CodeID    `json:"code_id"`
@@ -63,6 +64,10 @@ var noticeEvents = []entry{of[NoticeStored](), of[NoticeDelivered](), of[NoticeA
 
 // NoticeKept is how long a notice waits for somebody to take it.
 const NoticeKept = 30 * 24 * time.Hour
+
+// NoticeEpoch is the subject whose key seals the notices stored on the day of t (UTC). It is destroyed when the last of them
+// was answered or dropped, NoticeKept later at the latest. Of codes that are not used yet it opens nothing, and it finds none.
+func NoticeEpoch(t time.Time) Subject { return Subject("noticeepoch-" + t.UTC().Format("2006.01.02")) }
 
 // NoticeStream is where the notice about a code stands.
 func NoticeStream(code CodeID) StreamID { return Stream("notice", string(code)) }

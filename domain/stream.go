@@ -35,7 +35,7 @@ func (s StreamID) Internal() bool {
 }
 
 // categories of the streams this program tells its history in.
-var categories = []string{"apikey", "category", "checkpoint", "claim", "cloudid", "code", "codeepoch", "device", "gateway", "job", "jobs", "layer", "line", "notice", "plugin",
+var categories = []string{"apikey", "category", "checkpoint", "claim", "cloudid", "code", "codeepoch", "device", "gateway", "job", "jobs", "layer", "line", "notice", "noticeepoch", "plugin",
 	"registry", "request", "requests", "rollout", "rolloutrow", "settings", "sipuser", "softphone", "tenant", "token", "user"}
 
 // History tells whether the stream belongs to this program's history: its category is one of ours. Nobody

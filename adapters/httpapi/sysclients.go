@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"net/http"
-	"path"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -48,11 +46,6 @@ type devicePage struct {
 	Position       string `header:"Ledger-Position"`
 	Body           []byte
 }
-
-const pagePolicy = "sandbox; default-src 'none'; img-src 'self'; style-src 'self' 'unsafe-inline'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-
-// pageTypes are the types of pages by the ending of their names; of the device's headers none comes through.
-var pageTypes = map[string]string{".css": "text/css", ".xsl": "text/xml", ".xml": "text/xml", ".txt": "text/plain", ".gif": "image/gif", ".png": "image/png", ".ico": "image/x-icon"}
 
 // PageAsked names a page by the rest of the path and the query, both as they are sent to the device.
 type PageAsked struct {
@@ -102,7 +95,7 @@ func passes[I any, P interface {
 				return commands.Outcome{}, err
 			}
 			p, out, err := s.OpenPage(ctx, commands.OpenPage{ID: id, Method: o.method, Path: asked.target, Body: body(in)})
-			answer = &devicePage{Status: p.Status, ContentType: pageType(asked.target, p.Body), SecurityPolicy: pagePolicy, CacheControl: "no-store", Position: out.Position.String(), Body: p.Body}
+			answer = &devicePage{Status: p.Status, ContentType: p.ContentType(asked.target), SecurityPolicy: commands.PagePolicy, CacheControl: "no-store", Position: out.Position.String(), Body: p.Body}
 			return out, err
 		})
 		return answer, err
@@ -110,11 +103,3 @@ func passes[I any, P interface {
 }
 
 func (p *PageAsked) asked() *PageAsked { return p }
-
-func pageType(target string, body []byte) string {
-	target, _, _ = strings.Cut(target, "?")
-	if t, ok := pageTypes[path.Ext(target)]; ok {
-		return t
-	}
-	return http.DetectContentType(body)
-}

@@ -58,6 +58,17 @@ type Options struct {
 	// Online tells whether a device is connected just now; may be nil.
 	Online func(domain.DeviceID) bool
 
+	// Title is what phones of other makes are offered under to a telephone system (com.innovaphone.provisioning); empty: they
+	// are not. Decrypt reads a field that is hidden under a seed and a session key; nil: none can be read. Proxy says which
+	// field of ProvisioningPhone names the host of the telephone system: ProxyDNS, ProxyDomain, or empty for none.
+	Title   string
+	Decrypt func(seed, sessionKey, hidden string) (string, error)
+	Proxy   string
+
+	// Passthrough lets who has logged in fetch pages of the connected devices it sees, by a key that is good while it is
+	// connected.
+	Passthrough bool
+
 	LoginWithin  time.Duration // 15 s
 	AnswerWithin time.Duration // to a notice; 30 s
 	WriteWithin  time.Duration // one message; 15 s
@@ -66,6 +77,12 @@ type Options struct {
 	MaxConns     int           // 1,000
 	Now          func() time.Time
 }
+
+// Fields of ProvisioningPhone that may name the host of the telephone system. Which one does is not documented.
+const (
+	ProxyDNS    = "dns"
+	ProxyDomain = "domain"
+)
 
 // Server serves connections of Users. Safe for concurrent use. Whoever makes it closes it.
 type Server struct {
@@ -80,6 +97,7 @@ type Server struct {
 	conns map[*conn]struct{}
 	// logged are the connections of each tenant, in the order they came; the instance's are the master tenant's.
 	logged map[domain.TenantID][]*conn
+	keys   map[string]*conn // for the passthrough
 	// changed are streams that changed, and all that anything may have; nobody has been told yet.
 	changed map[domain.StreamID]bool
 	all     bool
@@ -100,7 +118,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{opt: o, conns: make(map[*conn]struct{}), logged: make(map[domain.TenantID][]*conn), changed: make(map[domain.StreamID]bool), news: make(chan struct{}, 1)}
+	s := &Server{opt: o, conns: make(map[*conn]struct{}), logged: make(map[domain.TenantID][]*conn), keys: make(map[string]*conn), changed: make(map[domain.StreamID]bool), news: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.distribute)
 	return s
@@ -176,8 +194,11 @@ type conn struct {
 	ws     *websocket.Conn
 
 	challenge string
+	session   string          // the key of hidden fields
 	tenant    domain.TenantID // empty before the login; the master tenant's may do everything to all
 	app       string
+
+	key       string // for the passthrough; empty for none
 
 	told map[domain.CodeID]time.Time // when what was answered had been stored; of the goroutine that tells
 
@@ -283,6 +304,10 @@ func (c *conn) login(ctx context.Context) error {
 				return errors.Join(err, errLogin)
 			}
 			return nil
+		case "AppInfo": // what it is, an app says to everybody
+			if err := c.write(ctx, answerTo(r, "AppInfoResult", c.s.info(r))); err != nil {
+				return err
+			}
 		default:
 			return errLogin
 		}
@@ -303,7 +328,7 @@ func (c *conn) admit(ctx context.Context, l wire.Login) (bool, error) {
 	}
 	for _, k := range keys {
 		if subtle.ConstantTimeCompare([]byte(strings.ToLower(l.Digest)), []byte(l.Sum(challenge, k.Key))) == 1 {
-			c.tenant = k.TenantID
+			c.tenant, c.session = k.TenantID, wire.SessionKey(challenge, k.Key)
 		}
 	}
 	if c.tenant == "" || len(l.App) > 100 || len(l.GUID) > 64 {
@@ -338,8 +363,15 @@ func (c *conn) answer(ctx context.Context, r wire.Request) error {
 	var fields reply
 	var err error
 	switch r.MT {
+	case "AppInfo":
+		fields = c.s.info(r)
+	case "ProvisioningPhone":
+		fields = c.phone(ctx, r)
 	case "GetUserInfo":
 		fields = reply{"admin": c.administers()}
+		if c.key != "" {
+			fields["key"] = c.key
+		}
 	case "GetProvisioningCategories":
 		err = c.categories(ctx, r)
 	case "GetProvisioningCode":
@@ -440,11 +472,16 @@ func (s *Server) join(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.logged[c.tenant] = append(s.logged[c.tenant], c)
+	if s.opt.Passthrough {
+		c.key = strings.ToLower(rand.Text())
+		s.keys[c.key] = c
+	}
 }
 
 func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.keys, c.key)
 	rest := slices.DeleteFunc(s.logged[c.tenant], func(o *conn) bool { return o == c })
 	if s.logged[c.tenant] = rest; len(rest) == 0 {
 		delete(s.logged, c.tenant)

@@ -62,6 +62,9 @@ type Config struct {
 	RegistryServerID string        `key:"registry-server-id" usage:"id of this server at registry-url"`
 	RegistryKeyFile  string        `key:"registry-key-file" usage:"file with the key that requests to registry-url are signed with (ledgerline registry key)"`
 	UpdateFiles      string        `key:"update-files" usage:"directory of firmware and boot code of innovaphone phones, <build>/ip222.bin"`
+	UsersTitle       string        `key:"users-title" default:"Ledgerline" usage:"title under which innovaphone Users offers phones of other makes; empty: they are not offered"`
+	UsersProxy       string        `key:"users-proxy" default:"dns" usage:"field of ProvisioningPhone that names the telephone system's host: dns, domain, or none"`
+	UsersPassthrough bool          `key:"users-passthrough" default:"false" usage:"let innovaphone Users fetch pages of the connected devices of its domain; recorded"`
 	ReactorFrom      string        `key:"reactor-from" usage:"where a reaction without a saved position begins: head or start"`
 	Lanes            int           `key:"reactor-lanes" default:"8" usage:"reactions carried out side by side"`
 	ReactorLease     time.Duration `key:"reactor-lease" default:"10s" usage:"how long the replica that runs the reactions may be silent before another goes on"`
@@ -283,6 +286,9 @@ func (c *Config) check() error {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		bad("log-level must be debug, info, warn or error")
+	}
+	if !slices.Contains([]string{"dns", "domain", "none"}, c.UsersProxy) {
+		bad("users-proxy must be dns, domain or none")
 	}
 	if !slices.Contains([]string{"json", "console", "auto"}, c.LogFormat) {
 		bad("log-format must be json, console or auto")

@@ -89,3 +89,49 @@ func TestUsersIsAwayWhenThePhoneComes(t *testing.T) {
 		t.Fatalf("Users is not told\n%s", s.Log())
 	}
 }
+
+// Where it is allowed, who is logged in fetches pages of the connected phones of its domain, with a key that ends with the
+// connection.
+func TestUsersFetchesAPage(t *testing.T) {
+	s := newSite(t, "--users-passthrough")
+	in := s.asUsers()
+	c, err := users.Dial(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	code, _, err := c.Code(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.phone(mac(0x120), func(c *innovaphone.Config) { c.Model, c.EnterCode = "IP222", enters(code) })
+	s.expectIn(p)
+	m, err := c.Ask(t.Context(), "GetUserInfo", nil)
+	if err != nil || len(m[0].Text("key")) < 20 || m[0]["admin"] != false {
+		t.Fatalf("%v, %v", m, err)
+	}
+	key := m[0].Text("key")
+	page := func(hwID, key string) int {
+		t.Helper()
+		resp, err := http.Get("http://" + s.Phones + "/acme.example/devices/passthrough/" + hwID + "/" + key + "/cfg.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	proc.Eventually(t, "its page is there", func() bool { return page(string(p.MAC()), key) == http.StatusOK })
+	for _, no := range []struct{ hwID, key string }{{string(p.MAC()), "another"}, {string(mac(0x121)), key}, {"nonsense", key}} {
+		if status := page(no.hwID, no.key); status != http.StatusNotFound {
+			t.Errorf("%v: %d", no, status)
+		}
+	}
+	if n := s.history(p.MAC())["device.page_requested"]; n == 0 {
+		t.Error("nothing is on record")
+	}
+	c.Close()
+	proc.Eventually(t, "the key ends with the connection", func() bool { return page(string(p.MAC()), key) == http.StatusNotFound })
+	if strings.Contains(s.Log(), key) {
+		t.Error("the key is in the log")
+	}
+}

@@ -7,6 +7,7 @@ package users
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	sysclient "ledgerline/adapters/sysclient/wire"
 	"ledgerline/adapters/usersapp/wire"
 )
 
@@ -78,6 +80,7 @@ type Client struct {
 	// read it stops the connection after 100 messages.
 	Heard chan Message
 
+	session string // the key of hidden fields
 	mu      sync.Mutex
 	asked   int
 	answers map[string]chan Message
@@ -128,6 +131,7 @@ func (c *Client) login(ctx context.Context) error {
 	}
 	l := wire.Login{MT: "AppLogin", App: c.cfg.App, Domain: c.cfg.Domain}
 	l.Digest = l.Sum(challenge.Text("challenge"), c.cfg.Password)
+	c.session = wire.SessionKey(challenge.Text("challenge"), c.cfg.Password)
 	if err := c.write(ctx, l); err != nil {
 		return err
 	}
@@ -269,6 +273,38 @@ func (c *Client) Code(ctx context.Context) (code string, until time.Time, err er
 	}
 	seconds, _ := m[0]["validUntil"].(float64)
 	return m[0].Text("code"), time.Unix(int64(seconds), 0), nil
+}
+
+// Phone is a phone of another make, and the account of its user at the telephone system.
+type Phone struct {
+	MAC, Code, Username, Name, Password, Domain, DNS string
+}
+
+// ErrNotOffered: the app announces no provisioning of phones of other makes.
+var ErrNotOffered = errors.New("phones of other makes are not provisioned there")
+
+// Provision has the app provision a phone of another make, and returns when it has: then the next one may follow. Errors:
+// ErrNotOffered, ErrRefused.
+func (c *Client) Provision(ctx context.Context, p Phone) error {
+	m, err := c.Ask(ctx, "AppInfo", Message{"app": "devices"})
+	if err != nil {
+		return err
+	}
+	info, _ := m[0]["info"].(map[string]any)
+	apis, _ := info["apis"].(map[string]any)
+	if apis["com.innovaphone.provisioning"] == nil {
+		return ErrNotOffered
+	}
+	seed := rand.Text()[:16]
+	hidden, err := sysclient.Encrypt(seed, c.session, p.Password)
+	if err != nil {
+		return err
+	}
+	m, err = c.Ask(ctx, "ProvisioningPhone", Message{"mac": p.MAC, "hwid": p.MAC, "code": p.Code, "usename": p.Username, "cn": p.Name, "seed1": seed, "password": hidden, "domain": p.Domain, "dns": p.DNS})
+	if err == nil && m[0].Text("result") != "ok" {
+		err = ErrRefused
+	}
+	return err
 }
 
 // AddPhone plays a user who adds a phone: it gets a code, shows it, and returns the hardware id of the phone that came by
