@@ -226,14 +226,21 @@ func (s *Service) CancelRollout(ctx context.Context, in RolloutRows) (Outcome, e
 	return out, err
 }
 
-// ExtendRollout lets rows that wait do so for the rollout's full time from now on; their digits stay as they are.
-// Errors: ErrInvalid, domain.ErrRolloutUnknown, domain.ErrRolloutRow, ErrDrawnElsewhere.
+// ExtendRollout lets rows that wait do so for the rollout's full time from now on: all of them, or those named, of which
+// each must wait; their digits stay as they are. Errors: ErrInvalid, domain.ErrRolloutUnknown, domain.ErrRolloutRow,
+// domain.ErrRolloutRowSettled, ErrDrawnElsewhere.
 func (s *Service) ExtendRollout(ctx context.Context, in RolloutRows) (Outcome, error) {
 	if s.Registry != nil {
 		return Outcome{}, ErrDrawnElsewhere
 	}
 	return s.askRollout(ctx, in, func(domain.Rollout) ([]domain.Event, error) {
-		return []domain.Event{domain.RolloutExtended{Rows: in.Rows, AskedAt: s.now()}}, nil
+		err := s.eachRow(ctx, in, func(row domain.RolloutRow) error {
+			if !row.Waits() || !s.now().Before(row.ValidUntil) {
+				return domain.ErrRolloutRowSettled
+			}
+			return nil
+		})
+		return []domain.Event{domain.RolloutExtended{Rows: in.Rows, AskedAt: s.now()}}, err
 	})
 }
 
@@ -241,20 +248,11 @@ func (s *Service) ExtendRollout(ctx context.Context, in RolloutRows) (Outcome, e
 var ErrDrawnElsewhere = errors.New("codes drawn by a registry elsewhere cannot be extended: reissue them")
 
 // ReissueRollout gives rows without a phone new codes: all of those that expired, were cancelled or failed, or the rows
-// named, which may also wait still. Errors: ErrInvalid, domain.ErrRolloutUnknown, domain.ErrRolloutRow,
+// named, which may also wait still, or have a phone in quarantine that is not to come further. Errors: ErrInvalid, domain.ErrRolloutUnknown, domain.ErrRolloutRow,
 // domain.ErrRolloutRowRegistered.
 func (s *Service) ReissueRollout(ctx context.Context, in RolloutRows) (Outcome, error) {
-	for _, n := range in.Rows {
-		row, _, err := load[domain.RolloutRow](ctx, s.Log, in.ID.Row(n))
-		if err == nil {
-			err = row.Issuable()
-		}
-		if err != nil {
-			return Outcome{}, fmt.Errorf("row %d: %w", n, err)
-		}
-	}
 	return s.askRollout(ctx, in, func(domain.Rollout) ([]domain.Event, error) {
-		return []domain.Event{domain.RolloutReissued{Rows: in.Rows}}, nil
+		return []domain.Event{domain.RolloutReissued{Rows: in.Rows}}, s.eachRow(ctx, in, domain.RolloutRow.Issuable)
 	})
 }
 
@@ -270,17 +268,27 @@ func (s *Service) ResendRollout(ctx context.Context, in RolloutRows) (Outcome, e
 		if !listen {
 			return nil, domain.ErrNoUsers
 		}
-		for _, n := range in.Rows {
-			row, _, err := load[domain.RolloutRow](ctx, s.Log, in.ID.Row(n))
-			if err == nil && row.State != domain.RowRegistered {
-				err = domain.ErrRolloutRowOpen
+		return []domain.Event{domain.RolloutResent{Rows: in.Rows}}, s.eachRow(ctx, in, func(row domain.RolloutRow) error {
+			if row.State != domain.RowRegistered {
+				return domain.ErrRolloutRowOpen
 			}
-			if err != nil {
-				return nil, fmt.Errorf("row %d: %w", n, err)
-			}
-		}
-		return []domain.Event{domain.RolloutResent{Rows: in.Rows}}, nil
+			return nil
+		})
 	})
+}
+
+// eachRow is the first error that may has of a row that is named, with its number.
+func (s *Service) eachRow(ctx context.Context, in RolloutRows, may func(domain.RolloutRow) error) error {
+	for _, n := range in.Rows {
+		row, _, err := load[domain.RolloutRow](ctx, s.Log, in.ID.Row(n))
+		if err == nil {
+			err = may(row)
+		}
+		if err != nil {
+			return fmt.Errorf("row %d: %w", n, err)
+		}
+	}
+	return nil
 }
 
 // ExportRollout notes that the caller is about to get the codes of rows, or of all, in clear text; Codes is how many.
@@ -414,7 +422,7 @@ func (w *rolloutWork) issue(ctx context.Context, n int, again bool, named ...int
 	var drawn drawnRow
 	_, err = decide(ctx, w.Service, stream, func(row domain.RolloutRow) ([]domain.Event, error) {
 		switch {
-		case row.State != "" && !again, row.Issuable() != nil, row.Waits() && len(named) == 0:
+		case row.State != "" && !again, row.Issuable() != nil, row.Awaits() && len(named) == 0:
 			return nil, nil
 		case gone != nil:
 			return row.Follow(row.CodeID, domain.RolloutRowFailed{CodeID: row.CodeID, Cause: gone.Error(),

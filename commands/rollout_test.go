@@ -218,6 +218,53 @@ func TestAnUnplannedPhoneWaitsInQuarantine(t *testing.T) {
 	k.ok(rows(domain.RowRegistered, domain.RowRegistered)(k))
 }
 
+// A phone in quarantine that nobody vouches for does not stand in its user's way: the row gets another code when it is
+// named, and what the phone was there by is no news any more.
+func TestAStrangerInQuarantineIsPassedOver(t *testing.T) {
+	k := start(t)
+	k.three()
+	_, out, err := k.DefineCategory(k.ctx, commands.DefineCategory{ID: "lobby", TenantID: "acme", Name: "To be confirmed", Kind: "provisioning"})
+	k.news(out, err, "category.defined")
+	_, _, err = k.CreateRollout(k.ctx, commands.CreateRollout{ID: "r1", TenantID: "acme", CategoryID: desk, QuarantineID: "lobby", Users: []domain.RolloutPlan{{UserID: "anna"}, {UserID: "bert"}}})
+	k.ok(err)
+	k.settle()
+	_, _, err = k.redeem(k.digitsOf(1), phone)
+	k.ok(err)
+	k.settle()
+	before := k.row(2).CodeID
+	for _, named := range [][]int{nil, {1}} {
+		k.ok(rows(domain.RowQuarantined, domain.RowPending)(k))
+		_, err = k.ReissueRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: named})
+		k.ok(err)
+		k.settle()
+	}
+	k.ok(rows(domain.RowPending, domain.RowPending)(k))
+	if k.row(2).CodeID != before {
+		t.Error("a row that waits got another code without being named")
+	}
+	k.refused(domain.ErrRolloutRowPlain, func() error {
+		_, err := k.ConfirmRolloutRow(k.ctx, commands.ConfirmRolloutRow{ID: "r1", Row: 1})
+		return err
+	})
+	_, _, err = k.redeem(k.digitsOf(1), spare)
+	k.ok(err)
+	k.settle()
+	_, err = k.ConfirmRolloutRow(k.ctx, commands.ConfirmRolloutRow{ID: "r1", Row: 1})
+	k.ok(err)
+	k.settle()
+	k.ok(rows(domain.RowRegistered, domain.RowPending)(k))
+	if d := k.device(domain.DeviceID(spare)); d.UserID != "anna" {
+		t.Errorf("the phone is %s's", d.UserID)
+	}
+	if d := k.device(domain.DeviceID(phone)); d.UserID != "" || d.CategoryID != "lobby" {
+		t.Errorf("the stranger is %s's in %s", d.UserID, d.CategoryID)
+	}
+	k.refused(domain.ErrRolloutRowSettled, func() error {
+		_, err := k.ExtendRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: []int{2, 1}})
+		return err
+	})
+}
+
 func TestWhatARolloutRefuses(t *testing.T) {
 	k := start(t)
 	_, _, err := k.DefineUser(k.ctx, commands.DefineUser{ID: "gina", TenantID: "globex", DisplayName: "Gina"})

@@ -51,7 +51,8 @@ type RolloutExtended struct {
 	AskedAt time.Time `json:"asked_at"`
 }
 
-// RolloutReissued: the rows without a phone, all or those named, get a new code; the old one is taken back.
+// RolloutReissued: the rows without a phone, all or those named, get a new code; the old one is taken back. A row that is
+// named and has a phone in quarantine gets one too: that phone is none of its user's.
 type RolloutReissued struct {
 	Rows []int `json:"rows,omitempty"`
 }
@@ -199,6 +200,7 @@ var (
 	ErrRolloutRowOpen       = errors.New("no phone has come for the row's user yet")
 	ErrNoUsers              = errors.New("no innovaphone Users can log in for this tenant")
 	ErrRolloutRowPlain      = errors.New("no phone waits on this row to be confirmed")
+	ErrRolloutRowSettled    = errors.New("the row does not wait for a phone any more")
 )
 
 // Start begins the rollout over the rows planned before.
@@ -281,13 +283,17 @@ func (r RolloutRow) Apply(e Event) RolloutRow {
 // Waits tells whether the row's code is still to be used.
 func (r RolloutRow) Waits() bool { return r.State == RowPending }
 
-// Issuable is nil when the row can get a (new) code: nobody has a phone by it.
+// Issuable is nil when the row can get a (new) code: its user has no phone by it.
 func (r RolloutRow) Issuable() error {
-	if r.State == RowRegistered || r.State == RowQuarantined {
+	if r.State == RowRegistered {
 		return ErrRolloutRowRegistered
 	}
 	return nil
 }
+
+// Awaits tells whether the row can still come to its end by itself or by a confirmation: it gets a new code only when it
+// is named.
+func (r RolloutRow) Awaits() bool { return r.Waits() || r.State == RowQuarantined }
 
 // Follow is the row after what became of a code or of the phone that used it: e is RolloutRowQuarantined, Registered,
 // Expired, Cancelled or Failed, of code. News of a code the row has no longer, and of a row that is settled, is none.

@@ -186,6 +186,7 @@ var (
 		{domain.ErrRolloutRowOpen, "row-open"},
 		{domain.ErrNoUsers, "no-users"},
 		{domain.ErrRolloutRowPlain, "row-not-quarantined"},
+		{domain.ErrRolloutRowSettled, "row-settled"},
 		{domain.ErrErased, "erased"},
 		{commands.ErrOffline, "offline"},
 		{commands.ErrPhone, "refused-by-phone"},

@@ -157,7 +157,7 @@ func (a *api) rolloutChanges() {
 	}{
 		{"cancel", "Take back the codes of rows that wait", (*commands.Service).CancelRollout},
 		{"extend", "Let rows that wait do so for the rollout's full time from now on; printed codes stay good", (*commands.Service).ExtendRollout},
-		{"reissue", "Give rows without a phone new codes: those that expired, were cancelled or failed, or the rows named", (*commands.Service).ReissueRollout},
+		{"reissue", "Give rows without a phone new codes: those that expired, were cancelled or failed, or the rows named, also while they wait or have a phone in quarantine", (*commands.Service).ReissueRollout},
 		{"resend", "Tell innovaphone Users again of the phones that came, by all rows or those named", (*commands.Service).ResendRollout},
 	} {
 		amends(a, op{"POST", "/rollouts/{id}/" + verb.name, verb.name + "-rollout", verb.summary, operators, 0}, func(ctx context.Context, s *commands.Service, id domain.RolloutID, b rolloutRows) (commands.Outcome, error) {
