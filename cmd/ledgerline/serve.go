@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -119,6 +120,7 @@ func serve(ctx context.Context, cfg Config, started func(*engine, addresses)) (e
 	g.Go(func() error {
 		select {
 		case <-e.runner.Ready():
+			debug.FreeOSMemory() // what starting took, views built from nothing above all
 			log.Info().Str("admin", at.admin).Str("phones", at.phones).Str("phones_tls", at.phonesTLS).Str("tftp", at.tftp).Str("ops", at.ops).Str("esdb", at.esdb).Str("fastagi", at.fastagi).Str("registry", at.registry).
 				Str("public_url", e.service.PublicURL).Str("version", version).Msg("ready")
 			if started != nil {

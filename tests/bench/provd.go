@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -35,6 +37,63 @@ const (
 	wazoToken   = "wazo-provd: stands still as long"
 	wazoContact = "wazo-provd: 5.8/s"
 )
+
+// floorEnv makes this program a plain handler that answers with as many bytes as it says, for a figure beside ours.
+const floorEnv = "BENCH_PLAIN_HANDLER"
+
+// plainHandler is the program that floorEnv makes of this one.
+func plainHandler(size int) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	data := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+}
+
+// floor measures a plain handler in a process of its own as fetches measures ours: requests per second of its processor time.
+func floor(ctx context.Context, size, times int) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), fmt.Sprint(floorEnv, "=", size))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	defer func() { stop(); _ = cmd.Wait() }() // it is killed, which Wait reports
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	c := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	defer c.CloseIdleConnections()
+	var g errgroup.Group
+	g.SetLimit(16)
+	before, err := cpuOf(cmd.Process.Pid)
+	if err != nil {
+		return "", err
+	}
+	for range times {
+		g.Go(func() error { _, err := fetch(c, "http://"+strings.TrimSpace(addr)+"/file", "bench"); return err })
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	after, err := cpuOf(cmd.Process.Pid)
+	return perSecond(times, after-before, "of a plain handler"), err
+}
 
 // platform is the real program with a token service in front, as a Wazo platform has it.
 type platform struct {
@@ -330,13 +389,32 @@ func (p *platform) fetches(b *bench, n int) error {
 	if err != nil {
 		return err
 	}
-	b.add("config fetches per second of the server's processor time", perSecond(times, after-before, "fetches"), wazoFetches, "12,500/s")
+	file, err := fetch(c, "http://"+p.Phones+"/"+string(benchMAC(1, 0))+".cfg", userAgent+benchMAC(1, 0).Colons())
+	if err != nil {
+		return err
+	}
+	rss, err := p.rss()
+	if err != nil {
+		return err
+	}
+	plain, err := floor(b.ctx, len(file), times)
+	if err != nil {
+		return err
+	}
+	b.add("config fetches per second of the server's processor time", perSecond(times, after-before, "fetches"), plain+"; "+wazoFetches, "12,500/s")
+	b.add("RSS with the files at hand", fmt.Sprintf("%d MB", rss>>20), "", "")
 	b.add("the same by the clock, client on the same processors", perSecond(times, took, "fetches"), "", "")
 	return nil
 }
 
 // shared changes a config all devices stand on while phones fetch.
 func (p *platform) shared(b *bench, n int) error {
+	still, stop := context.WithTimeout(b.ctx, 5*time.Second)
+	calm, err := p.storm(still, n, 4, 5*time.Millisecond)
+	stop()
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(b.ctx)
 	var took []time.Duration
 	var g errgroup.Group
@@ -358,8 +436,9 @@ func (p *platform) shared(b *bench, n int) error {
 	if err := errors.Join(err, g.Wait()); err != nil {
 		return err
 	}
-	b.add(fmt.Sprintf("a config shared by %s phones changed: worst of %s fetches meanwhile", thousands(n), thousands(len(took))), micros(took[len(took)-1]), wazoShared, "50 ms")
-	b.add("the same: 99th percentile; all files made anew after", fmt.Sprintf("%s; %.1f s", micros(took[len(took)*99/100]), swept.Seconds()), "", "")
+	b.add(fmt.Sprintf("a config shared by %s phones changed: worst of %s fetches meanwhile", thousands(n), thousands(len(took))), micros(took[len(took)-1]),
+		fmt.Sprintf("before the change: %s; %s", micros(calm[len(calm)-1]), wazoShared), "50 ms")
+	b.add("the same: 99th percentile; all files made anew after", fmt.Sprintf("%s; %.1f s", micros(took[len(took)*99/100]), swept.Seconds()), "before the change: "+micros(calm[len(calm)*99/100]), "")
 	return nil
 }
 
