@@ -45,9 +45,9 @@ import (
 const MaxSize = 64 << 20
 
 const (
-	databaseName = "blobs.db"
-	readers      = 4
-	maxKey       = 255 // bytes of a subject or a mac
+	databaseName  = "blobs.db"
+	readersAtOnce = 4
+	maxKey        = 255 // bytes of a subject or a mac
 )
 
 var (
@@ -108,7 +108,7 @@ type blob struct {
 type Blobs struct {
 	packer
 	path string
-	read *sqlitex.Pool
+	read readers
 
 	jobs      chan *job
 	closing   chan struct{}
@@ -144,9 +144,7 @@ func (b *Blobs) open(sealer Sealer) error {
 	if err != nil {
 		return err
 	}
-	b.read, err = sqlitex.NewPool(b.path, sqlitex.PoolOptions{
-		Flags: sqlite.OpenReadWrite, PoolSize: readers, PrepareConn: prepareReader,
-	})
+	b.read, err = openReaders(b.path, readersAtOnce)
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
@@ -176,7 +174,7 @@ func (b *Blobs) Close() error {
 	b.closeOnce.Do(func() {
 		close(b.closing)
 		<-b.stopped
-		b.closeErr = errors.Join(b.closeErr, b.read.Close(), b.packer.close())
+		b.closeErr = errors.Join(b.closeErr, b.read.close(), b.packer.close())
 	})
 	return b.closeErr
 }
@@ -282,11 +280,11 @@ func (p *packer) get(ctx context.Context, subject domain.Subject, mac string) ([
 }
 
 func (b *Blobs) row(ctx context.Context, subject domain.Subject, mac string) (domain.Sealed, error) {
-	conn, err := b.read.Take(ctx)
+	conn, err := b.read.take(ctx)
 	if err != nil {
 		return domain.Sealed{}, err
 	}
-	defer b.read.Put(conn)
+	defer b.read.put(conn)
 	found, erased := false, false
 	sealed := domain.Sealed{}
 	err = sqlitex.Execute(conn, selectBlob, &sqlitex.ExecOptions{
@@ -369,11 +367,13 @@ func (p *packer) Stats(ctx context.Context) (Stats, error) {
 }
 
 func (b *Blobs) stats(ctx context.Context) (s Stats, err error) {
-	conn, err := b.read.Take(ctx)
+	conn, err := b.read.take(ctx)
 	if err != nil {
 		return s, err
 	}
-	defer b.read.Put(conn)
+	defer b.read.put(conn)
+	conn.SetInterrupt(ctx.Done()) // a whole table may take a while
+	defer conn.SetInterrupt(nil)
 	err = sqlitex.Execute(conn, selectStats, &sqlitex.ExecOptions{ResultFunc: func(row *sqlite.Stmt) error {
 		s = Stats{row.ColumnInt64(0), row.ColumnInt64(1), row.ColumnInt64(2), row.ColumnInt64(3)}
 		return nil

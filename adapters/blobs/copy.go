@@ -30,11 +30,13 @@ func Copy(ctx context.Context, from, to Opened) (n int, err error) {
 }
 
 func (b *Blobs) each(ctx context.Context, visit func(blob) error) error {
-	conn, err := b.read.Take(ctx)
+	conn, err := b.read.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer b.read.Put(conn)
+	defer b.read.put(conn)
+	conn.SetInterrupt(ctx.Done()) // a whole table may take a while
+	defer conn.SetInterrupt(nil)
 	return sqlitex.Execute(conn, `SELECT subject, mac, key_id, size, nonce, ciphertext FROM blobs`, &sqlitex.ExecOptions{
 		ResultFunc: func(s *sqlite.Stmt) error {
 			row := blob{subject: domain.Subject(s.ColumnText(0)), mac: s.ColumnText(1), keyID: s.ColumnText(2), size: s.ColumnInt(3)}

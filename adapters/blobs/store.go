@@ -237,3 +237,49 @@ func copyDatabase(ctx context.Context, from, to string) (err error) {
 	conn.SetInterrupt(ctx.Done())
 	return sqlitex.ExecuteTransient(conn, `VACUUM INTO ?`, &sqlitex.ExecOptions{Args: []any{to}})
 }
+
+// readers are connections that only read, for queries so short that none need be interrupted: sqlitex.Pool starts a
+// goroutine for each loan, and waits for it to end, which on a busy processor takes longer than the query.
+type readers chan *sqlite.Conn
+
+func openReaders(path string, n int) (readers, error) {
+	r := make(readers, n)
+	for range n {
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+		if err == nil {
+			r <- conn
+			err = prepareReader(conn)
+		}
+		if err != nil {
+			return nil, errors.Join(err, r.closeFirst(len(r)))
+		}
+	}
+	return r, nil
+}
+
+// take lends a connection, to be put back, or answers ctx's error; once closed ErrClosed.
+func (r readers) take(ctx context.Context) (*sqlite.Conn, error) {
+	select {
+	case conn, open := <-r:
+		if !open {
+			return nil, ErrClosed
+		}
+		return conn, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (r readers) put(conn *sqlite.Conn) { r <- conn }
+
+// close waits for what is lent. It is called once.
+func (r readers) close() error { return r.closeFirst(cap(r)) }
+
+func (r readers) closeFirst(n int) error {
+	var errs []error
+	for range n {
+		errs = append(errs, (<-r).Close())
+	}
+	close(r)
+	return errors.Join(errs...)
+}

@@ -57,11 +57,13 @@ func Copy(ctx context.Context, from, to Opened) (keys, tombstones int, err error
 }
 
 func (v *Vault) each(ctx context.Context, visit func(row) error) error {
-	conn, err := v.read.Take(ctx)
+	conn, err := v.read.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer v.read.Put(conn)
+	defer v.read.put(conn)
+	conn.SetInterrupt(ctx.Done()) // a whole table may take a while
+	defer conn.SetInterrupt(nil)
 	return sqlitex.Execute(conn, selectRows, &sqlitex.ExecOptions{
 		ResultFunc: func(s *sqlite.Stmt) error { return visit(scanRow(s)) },
 	})

@@ -119,11 +119,13 @@ type CheckReport struct {
 
 // Check unwraps every key of an open vault.
 func (v *Vault) Check(ctx context.Context) (CheckReport, error) {
-	conn, err := v.read.Take(ctx)
+	conn, err := v.read.take(ctx)
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check vault: %w", err)
 	}
-	defer v.read.Put(conn)
+	defer v.read.put(conn)
+	conn.SetInterrupt(ctx.Done()) // a whole table may take a while
+	defer conn.SetInterrupt(nil)
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return check(conn, v.master)

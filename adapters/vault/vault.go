@@ -48,18 +48,17 @@ import (
 
 	"github.com/google/uuid"
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
 )
 
 const (
-	databaseName = "vault.db"
-	lockName     = "vault.lock"
-	cacheTTL     = 60 * time.Second // D2
-	cacheSize    = 2048             // keys, about 2 KB each; one that is not there costs some 30 µs
-	readers      = 4
+	databaseName  = "vault.db"
+	lockName      = "vault.lock"
+	cacheTTL      = 60 * time.Second // D2
+	cacheSize     = 2048             // keys, about 2 KB each; one that is not there costs some 30 µs
+	readersAtOnce = 4
 )
 
 // ErrLocked: another process has the vault open for writing.
@@ -129,7 +128,7 @@ type Vault struct {
 	lock    *os.File
 	source  source
 	created string
-	read    *sqlitex.Pool
+	read    readers
 
 	// mu is held for reading while a wrapped key is read and unwrapped, for writing while a rotation
 	// changes both; the writer, which is the only one to change master, reads it without.
@@ -191,9 +190,7 @@ func (v *Vault) open() error {
 		_ = conn.Close()
 		return err
 	}
-	v.read, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
-		Flags: sqlite.OpenReadWrite, PoolSize: readers, PrepareConn: prepareReader,
-	})
+	v.read, err = openReaders(path, readersAtOnce)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -261,7 +258,7 @@ func (v *Vault) Close() error {
 	v.closeOnce.Do(func() {
 		close(v.closing)
 		<-v.stopped
-		v.closeErr = errors.Join(v.closeErr, v.read.Close(), v.lock.Close())
+		v.closeErr = errors.Join(v.closeErr, v.read.close(), v.lock.Close())
 		v.cache.clear()
 	})
 	return v.closeErr
@@ -419,11 +416,11 @@ func (v *ring) load(ctx context.Context, by column, value string) (*key, error) 
 }
 
 func (v *Vault) readKey(ctx context.Context, by column, value string) (*key, error) {
-	conn, err := v.read.Take(ctx)
+	conn, err := v.read.take(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer v.read.Put(conn)
+	defer v.read.put(conn)
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	r, err := selectRow(conn, by, value)

@@ -471,11 +471,11 @@ func manySubjects(t testing.TB, v *Vault, n int) []domain.Subject {
 func wrappedKeys(t testing.TB, v *Vault) map[domain.Subject][]byte {
 	t.Helper()
 	wrapped := map[domain.Subject][]byte{}
-	conn, err := v.read.Take(t.Context())
+	conn, err := v.read.take(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer v.read.Put(conn)
+	defer v.read.put(conn)
 	if err := eachRow(conn, func(r row) { wrapped[r.subject] = r.wrapped }); err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ type generation struct {
 	building bool
 	clean    bool // it was closed in an orderly way
 	conn     *sqlite.Conn
-	pool     *sqlitex.Pool // nil while building
+	pool     readers // nil while building
 	readers  sync.WaitGroup
 	mark     projections.Mark
 	rows     *rows
@@ -109,7 +109,7 @@ func (g *generation) connect() (err error) {
 		"PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 16777216"); err != nil {
 		return err
 	}
-	if g.pool, err = newPool(g.path, g.opts.Readers); err != nil {
+	if g.pool, err = openReaders(g.path, g.opts.Readers); err != nil {
 		return err
 	}
 	g.rows = newRows(g.conn, g.plan, g.opts.CacheBytes, false)
@@ -218,7 +218,7 @@ func (g *generation) close() error {
 func (g *generation) disconnect() error {
 	var errs []error
 	if g.pool != nil {
-		errs = append(errs, g.pool.Close())
+		errs = append(errs, g.pool.close(cap(g.pool)))
 	}
 	if g.rows != nil {
 		g.rows.finalize()

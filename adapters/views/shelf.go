@@ -19,7 +19,7 @@ type Shelf struct {
 
 	commits atomic.Uint64 // counts commits: a row read across one is not kept
 	mu      sync.RWMutex
-	pending bool // a commit is under way: a row read now may be from before it, and is not kept
+	pending bool                             // a commit is under way: a row read now may be from before it, and is not kept
 	byMAC   map[domain.MAC]*commands.Shelved // rows are never changed
 	byHash  map[string]*commands.Shelved
 	names   map[domain.DeviceID]names
@@ -45,6 +45,9 @@ type names struct {
 
 // shelfRows bounds the rows kept: about 1 KiB each.
 const shelfRows = 50_000
+
+// short is ctx for a query over before it could be interrupted.
+func short(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
 
 // OnCommit forgets the rows a commit will change, and keeps none until it is through.
 func (s *Shelf) OnCommit(streams []domain.StreamID) {
@@ -132,7 +135,7 @@ func (s *Shelf) settle(ctx context.Context) {
 	if len(ids) == 0 {
 		return
 	}
-	macs, err := projections.MACsOf(ctx, s.Views, ids)
+	macs, err := projections.MACsOf(short(ctx), s.Views, ids)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -153,7 +156,7 @@ func (s *Shelf) ByMAC(ctx context.Context, mac domain.MAC) (commands.Shelved, bo
 		return *row, true, nil
 	}
 	before := s.commits.Load()
-	devices, err := projections.DevicesByMAC(ctx, s.Views, mac)
+	devices, err := projections.DevicesByMAC(short(ctx), s.Views, mac)
 	if err != nil || len(devices) == 0 {
 		return commands.Shelved{}, false, err
 	}
@@ -173,7 +176,7 @@ func (s *Shelf) BySecret(ctx context.Context, hash string) (commands.Shelved, bo
 		return *row, true, nil
 	}
 	before := s.commits.Load()
-	d, found, err := projections.DeviceBySecretHash(ctx, s.Views, hash)
+	d, found, err := projections.DeviceBySecretHash(short(ctx), s.Views, hash)
 	if err != nil || !found {
 		return commands.Shelved{}, false, err
 	}
@@ -188,7 +191,7 @@ func (s *Shelf) row(ctx context.Context, d projections.Device) (commands.Shelved
 	row := commands.Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Model: d.Model, Fw: d.Firmware, Vendor: d.Vendor, Plugin: d.Plugin, Serial: d.Serial, UUID: d.UUID,
 		Assigned: d.Assigned(), Bare: d.Bare, MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Revision: d.Revision, Dirty: true, Syncing: d.Sync.Open()}
 	row.Gateway = d.Gateway
-	c, found, err := projections.ConfigByDevice(ctx, s.Views, d.ID)
+	c, found, err := projections.ConfigByDevice(short(ctx), s.Views, d.ID)
 	if err != nil || !found {
 		return row, err
 	}
@@ -222,7 +225,7 @@ func (s *Shelf) keep(before uint64, row commands.Shelved) {
 
 // BySign is the live device with this serial number or, failing that, this UUID, if there is exactly one.
 func (s *Shelf) BySign(ctx context.Context, serial, uuid string) (commands.Shelved, bool, error) {
-	devices, err := projections.DevicesBySign(ctx, s.Views, serial, uuid)
+	devices, err := projections.DevicesBySign(short(ctx), s.Views, serial, uuid)
 	if err != nil || len(devices) != 1 {
 		return commands.Shelved{}, false, err
 	}
@@ -239,7 +242,7 @@ func (s *Shelf) TenantByKey(ctx context.Context, hash string) (domain.TenantID, 
 		return id, true, nil
 	}
 	before := s.commits.Load()
-	t, found, err := projections.TenantByKeyHash(ctx, s.Views, hash)
+	t, found, err := projections.TenantByKeyHash(short(ctx), s.Views, hash)
 	if err != nil || !found {
 		return "", false, err
 	}

@@ -257,11 +257,15 @@ func isDamage(err error) bool {
 }
 
 func (g *generation) query(ctx context.Context, sql string, args []any, row func(projections.Row) error) error {
-	conn, err := g.pool.Take(ctx)
+	conn, err := g.pool.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer g.pool.Put(conn)
+	defer g.pool.put(conn)
+	if ctx.Done() != nil {
+		conn.SetInterrupt(ctx.Done())
+		defer conn.SetInterrupt(nil)
+	}
 	stmt, err := conn.Prepare(sql)
 	if err != nil {
 		return fmt.Errorf("query views: %w", err)
@@ -326,11 +330,43 @@ func remove(path string) error {
 	return nil
 }
 
-// newPool opens connections that only read.
-func newPool(path string, size int) (*sqlitex.Pool, error) {
-	return sqlitex.NewPool(path, sqlitex.PoolOptions{Flags: sqlite.OpenReadOnly, PoolSize: size, PrepareConn: func(c *sqlite.Conn) error {
-		return run(c, "PRAGMA cache_size = -512", "PRAGMA query_only = ON")
-	}})
+// readers are connections that only read. A query that a context can end has a goroutine of its own for that, which is
+// waited for; one that is short does without, see Shelf.
+type readers chan *sqlite.Conn
+
+func openReaders(path string, n int) (readers, error) {
+	r := make(readers, n)
+	for range n {
+		conn, err := sqlite.OpenConn(path, sqlite.OpenReadOnly)
+		if err == nil {
+			r <- conn
+			err = run(conn, "PRAGMA cache_size = -512", "PRAGMA query_only = ON")
+		}
+		if err != nil {
+			return nil, errors.Join(err, r.close(len(r)))
+		}
+	}
+	return r, nil
+}
+
+func (r readers) take(ctx context.Context) (*sqlite.Conn, error) {
+	select {
+	case conn := <-r:
+		return conn, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (r readers) put(conn *sqlite.Conn) { r <- conn }
+
+// close closes n connections, waiting for what is lent.
+func (r readers) close(n int) error {
+	var errs []error
+	for range n {
+		errs = append(errs, (<-r).Close())
+	}
+	return errors.Join(errs...)
 }
 
 // run executes statements without arguments.
