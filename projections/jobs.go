@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"ledgerline/domain"
 )
@@ -162,4 +163,41 @@ func JobStates(ctx context.Context, q Querier, id domain.JobID) (map[string]int,
 		return nil
 	})
 	return counts, err
+}
+
+// JobCount is how many devices a job concerns.
+type JobCount struct {
+	Devices    int            `json:"devices"`    // assigned ones of its tenant and categories
+	Registered int            `json:"registered"` // those that have, or had, its present version
+	Open       int            `json:"open"`       // those of them on which it is still to be carried out
+	Counts     map[string]int `json:"counts"`     // those that have, or had, the job at all, by state
+}
+
+// CountJob counts the live devices of a job.
+func CountJob(ctx context.Context, q Querier, j Job) (n JobCount, err error) {
+	var c clause
+	c.is("live = 1 AND assigned_at IS NOT NULL")
+	equal(&c, "tenant_id", j.TenantID)
+	if len(j.Categories) > 0 {
+		in(&c, "category_id", j.Categories)
+	}
+	if err := q.Query(ctx, "SELECT count(*) FROM devices WHERE "+strings.Join(c.terms, " AND "), c.args, func(r Row) error {
+		n.Devices = int(r.Int(0))
+		return nil
+	}); err != nil {
+		return n, err
+	}
+	n.Counts = map[string]int{}
+	err = q.Query(ctx, "SELECT state, sequence, attempt, count(*) FROM device_jobs WHERE job_id = ? GROUP BY state, sequence, attempt", []any{string(j.JobID)}, func(r Row) error {
+		many := int(r.Int(3))
+		n.Counts[r.Text(0)] += many
+		if run := (domain.JobRun{State: r.Text(0), Attempt: int(r.Int(2))}); domain.Revision(r.Int(1)) == j.Sequence {
+			n.Registered += many
+			if run.Open() {
+				n.Open += many
+			}
+		}
+		return nil
+	})
+	return n, err
 }

@@ -62,6 +62,12 @@ func (b JobBody) wish() commands.JobWish {
 	return commands.JobWish{Name: b.Name, Categories: b.Categories, Release: b.Release, Catalogue: b.Catalogue, BaseURL: b.BaseURL, Parameters: b.Parameters}
 }
 
+// jobProgress is how far a job has come.
+type jobProgress struct {
+	State string `json:"state" doc:"live or cancelled"`
+	projections.JobCount
+}
+
 // jobs registers jobs of software and configuration.
 func (a *api) jobs() {
 	lists(a, op{"GET", "/jobs", "list-jobs", "List jobs of software and configuration", readers, 0}, func(ctx context.Context, l listed, in *struct {
@@ -89,6 +95,16 @@ func (a *api) jobs() {
 		body.Devices, err = projections.JobStates(ctx, views, row.JobID)
 		return &one[job]{Body: body}, err
 	})
+	progress(a, op{"GET", "/jobs/{id}/progress", "job-progress", "How far a job has come; with Accept: text/event-stream as a feed that ends when no device is awaited any more", readers, 0},
+		func(ctx context.Context, id string) (p jobProgress, done bool, err error) {
+			row, err := reachedJob(ctx, a.Views, domain.JobID(id))
+			if err != nil {
+				return p, false, err
+			}
+			counted, err := projections.CountJob(ctx, a.Views, row)
+			p = jobProgress{row.State, counted}
+			return p, counted.Open == 0 && (row.Cancelled || counted.Registered > 0 && counted.Registered >= counted.Devices), err
+		})
 	lists(a, op{"GET", "/jobs/{id}/devices", "list-job-devices", "List the devices that registered and got a job, with its state on each", readers, 0}, func(ctx context.Context, l listed, in *struct {
 		ByID
 		Present

@@ -2,15 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
-	"time"
-
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -226,79 +219,16 @@ func (a *api) rolloutExport() {
 	})
 }
 
-// progressEvery is how often a feed of progress looks.
-const progressEvery = 250 * time.Millisecond
-
-// rolloutFeed registers the progress of a rollout: once, or as a feed that ends when nothing is awaited any more.
+// rolloutFeed registers the progress of a rollout, which ends when no phone is awaited any more.
 func (a *api) rolloutFeed() {
-	operation := a.operation(op{"GET", "/rollouts/{id}/progress", "rollout-progress", "How far a rollout has come; with Accept: text/event-stream as a feed that ends when it is done", readers, 0})
-	operation.Responses = map[string]*huma.Response{"200": {Description: "the progress, or the feed of it", Content: map[string]*huma.MediaType{
-		"application/json": {}, "text/event-stream": {}}}}
-	huma.Register(a.huma, operation, func(ctx context.Context, in *struct {
-		ByID
-		Accept string `header:"Accept" doc:"text/event-stream for a feed"`
-	}) (*huma.StreamResponse, error) {
-		row, err := ownRollout(ctx, a.Views, in.ID)
-		var p rolloutProgress
-		if err == nil {
-			p, err = progressOf(ctx, a.Views, row)
-		}
-		if err != nil {
-			return nil, a.problemOf(ctx, err)
-		}
-		if !strings.Contains(in.Accept, "text/event-stream") {
-			body, err := json.Marshal(p)
-			return &huma.StreamResponse{Body: func(h huma.Context) {
-				h.SetHeader("Content-Type", "application/json")
-				_, _ = h.BodyWriter().Write(body) // whoever asked has gone, if this fails
-			}}, err
-		}
-		return &huma.StreamResponse{Body: func(h huma.Context) {
-			r, w := humago.Unwrap(h)
-			a.feed(w, r, func(write func(string, ...any) bool, over <-chan struct{}) {
-				a.followRollout(r.Context(), row, write, over)
-			})
-		}}, nil
-	})
-}
-
-// followRollout writes the progress whenever it has changed, until nothing is awaited any more, or over is closed.
-func (a *api) followRollout(ctx context.Context, row projections.Rollout, write func(string, ...any) bool, over <-chan struct{}) {
-	look, beat := time.NewTicker(progressEvery), time.NewTicker(heartbeat)
-	defer look.Stop()
-	defer beat.Stop()
-	last := rolloutProgress{}
-	for {
-		now, ok, err := projections.RolloutByID(ctx, a.Views, row.RolloutID)
-		if err != nil || !ok {
-			return // views are being rebuilt, or the caller has gone: it comes back
-		}
-		p, err := progressOf(ctx, a.Views, now)
-		if err != nil {
-			return
-		}
-		if p.State != last.State || !maps.Equal(p.Counts, last.Counts) {
-			body, err := json.Marshal(p)
-			if err != nil || !write("event: progress\ndata: %s\n\n", body) {
-				return
+	progress(a, op{"GET", "/rollouts/{id}/progress", "rollout-progress", "How far a rollout has come; with Accept: text/event-stream as a feed that ends when it is done", readers, 0},
+		func(ctx context.Context, id string) (p rolloutProgress, done bool, err error) {
+			row, err := ownRollout(ctx, a.Views, id)
+			if err == nil {
+				p, err = progressOf(ctx, a.Views, row)
 			}
-			last = p
-		}
-		if p.State == "done" || p.State == "cancelled" {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-over:
-			return
-		case <-beat.C:
-			if !write(": \n\n") {
-				return
-			}
-		case <-look.C:
-		}
-	}
+			return p, p.State == "done" || p.State == "cancelled", err
+		})
 }
 
 // rowWanted tells whether a row is among those asked for; none asked for means all.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -64,6 +65,16 @@ func (a *app) jobVerbs(n noun) []*cobra.Command {
 		}
 		return a.printList(items, []string{"device", "mac", "vendor", "model", "state", "reason", "attempt"})
 	}
-	return []*cobra.Command{devices, a.action("retry ID", "Have it tried again where it failed", http.MethodPost, 1,
+	watch := a.watchCmd("Show how it goes on, until no device is awaited any more", func(id string) string { return below("")([]string{id}) }, func(data []byte) (string, error) {
+		var p struct {
+			State                     string
+			Devices, Registered, Open int
+			Counts                    map[string]int
+		}
+		err := json.Unmarshal(data, &p)
+		return fmt.Sprintf("%s, %d of %d devices have registered, open on %d:", p.State, p.Registered, p.Devices, p.Open) +
+			counted(p.Counts, "queued", "sent", "rebooting", "applied", "verified", "skipped", "failed", "superseded"), err
+	})
+	return []*cobra.Command{devices, watch, a.action("retry ID", "Have it tried again where it failed", http.MethodPost, 1,
 		[]field{{"device", "text", "only on this device"}}, below("/retry"))}
 }

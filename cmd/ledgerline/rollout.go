@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -204,49 +203,53 @@ func (a *app) exportRollout(cmd *cobra.Command, id string, rows []string, format
 }
 
 func (a *app) rolloutWatchCmd() *cobra.Command {
-	return &cobra.Command{Use: "watch ID", Short: "Show how it goes on, until no phone is awaited any more", Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		resp, err := a.open(cmd.Context(), http.MethodGet, rolloutPath(args[0])+"/progress", nil, nil, "Accept", "text/event-stream")
+	return a.watchCmd("Show how it goes on, until no phone is awaited any more", rolloutPath, func(data []byte) (string, error) {
+		var p struct {
+			State  string         `json:"state"`
+			Rows   int            `json:"rows"`
+			Counts map[string]int `json:"counts"`
+		}
+		err := json.Unmarshal(data, &p)
+		return fmt.Sprintf("%s, %d rows:", p.State, p.Rows) + counted(p.Counts, "pending", "quarantined", "registered", "expired", "cancelled", "failed"), err
+	})
+}
+
+// counted are the counts that are not zero, in the order of states.
+func counted(counts map[string]int, states ...string) (line string) {
+	for _, state := range states {
+		if n := counts[state]; n > 0 {
+			line += fmt.Sprintf(" %d %s", n, state)
+		}
+	}
+	return line
+}
+
+// watchCmd follows the progress of a thing, one line each time it changes: as say puts it, or as the server does.
+func (a *app) watchCmd(short string, path func(id string) string, say func(data []byte) (string, error)) *cobra.Command {
+	return &cobra.Command{Use: "watch ID", Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		resp, err := a.open(cmd.Context(), http.MethodGet, path(args[0])+"/progress", nil, nil, "Accept", "text/event-stream")
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
 		lines := bufio.NewScanner(resp.Body)
 		for lines.Scan() {
-			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			line, ok := strings.CutPrefix(lines.Text(), "data: ")
 			if !ok {
 				continue
 			}
-			if a.output != "table" {
-				fmt.Fprintln(a.out, data)
-				continue
+			if a.output == "table" {
+				if line, err = say([]byte(line)); err != nil {
+					return fmt.Errorf("read the server's answer: %w", err)
+				}
 			}
-			if err := printProgress(a.out, data); err != nil {
+			if _, err := fmt.Fprintln(a.out, line); err != nil {
 				return err
 			}
 		}
 		if err := lines.Err(); err != nil && cmd.Context().Err() == nil && !os.IsTimeout(err) {
-			return fmt.Errorf("follow the rollout: %w", err)
+			return fmt.Errorf("follow the progress: %w", err)
 		}
 		return nil
 	}}
-}
-
-// printProgress is one line of where a rollout stands.
-func printProgress(out io.Writer, data string) error {
-	var p struct {
-		State  string         `json:"state"`
-		Rows   int            `json:"rows"`
-		Counts map[string]int `json:"counts"`
-	}
-	if err := json.Unmarshal([]byte(data), &p); err != nil {
-		return fmt.Errorf("read the server's answer: %w", err)
-	}
-	line := fmt.Sprintf("%s, %d rows:", p.State, p.Rows)
-	for _, state := range []string{"pending", "quarantined", "registered", "expired", "cancelled", "failed"} {
-		if n := p.Counts[state]; n > 0 {
-			line += fmt.Sprintf(" %d %s", n, state)
-		}
-	}
-	_, err := fmt.Fprintln(out, line)
-	return err
 }

@@ -1,6 +1,7 @@
 package innovaphone
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -80,6 +81,40 @@ func (s *site) expectJob(job string, mac domain.MAC, want string) {
 	})
 }
 
+// watch follows a job by its feed; the channel gets what it showed once the feed has ended.
+func (s *site) watch(job string) <-chan []string {
+	s.t.Helper()
+	token, err := s.Token()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	done, begun := make(chan []string, 1), make(chan struct{})
+	go func() {
+		var seen []string
+		defer func() { done <- seen }()
+		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.Admin+"/api/v1/jobs/"+job+"/progress", nil)
+		if err != nil {
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return
+		}
+		defer resp.Body.Close()
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				if seen = append(seen, data); len(seen) == 1 {
+					close(begun)
+				}
+			}
+		}
+	}()
+	<-begun
+	return done
+}
+
 // runs are the lines a phone has run, without those of update scripts.
 func runs(p *phone) (lines []string) {
 	for _, line := range p.Commands() {
@@ -113,6 +148,7 @@ func TestANativePhoneGetsItsJobs(t *testing.T) {
 		"EXPERT":       s.config("EXPERT", map[string]any{"script": "# of the site\r\nconfig add LDAPDIR0 /server ldap%3A%2F%2Fdir.example%2F\r\nvars create SITE/NAME p hall"}),
 	}
 	elsewhere := s.config("NTP", map[string]any{"ntp1": "lobby.example"}, s.lobby)
+	watched := s.watch(soft)
 	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x200), func(c *innovaphone.Config) { c.EnterCode = enters(code) })
 	s.expectJob(soft, p.MAC(), "verified")
@@ -143,6 +179,12 @@ func TestANativePhoneGetsItsJobs(t *testing.T) {
 	s.once(p.MAC(), "device.job_verified", "device.job_rebooting", "device.assigned")
 	if counts := s.history(p.MAC()); counts["device.job_applied"] != 6 || counts["device.job_failed"] != 0 || counts["device.job_sent"] != 7 {
 		t.Errorf("on record are %v", counts)
+	}
+
+	// Whoever watches sees it begin, and where it ends.
+	seen := <-watched
+	if n := len(seen); n < 2 || seen[0] != `{"state":"live","devices":0,"registered":0,"open":0,"counts":{}}` || seen[n-1] != `{"state":"live","devices":1,"registered":1,"open":0,"counts":{"verified":1}}` {
+		t.Errorf("the feed showed %q", seen)
 	}
 
 	lost := p.times(innovaphone.StepLost)
