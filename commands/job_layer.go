@@ -8,7 +8,15 @@ import (
 	"ledgerline/domain"
 )
 
-// Jobs reach phones of other vendors as settings: a level of their own between the category and the device's parents.
+// Jobs reach phones of other vendors as settings: a level of their own between the category and the device's parents. So
+// does the software of native sysclients, for those that ask an update server as well (reference "innovaphone
+// provisioning" §3.5): both ways lead to the same build, and what a phone has already it does not load again (§3.4).
+
+// Settings of the update server that a software job speaks for.
+const (
+	SettingBootCode    = "X_innovaphone_boot"         // build of the boot code wanted
+	SettingFirmwareURL = "X_innovaphone_firmware_url" // where builds are: "<base>/<build>/ip222.bin"
+)
 
 // jobs adds the levels of the device's pinned jobs, and the tenant's stream of jobs as an input, at the revision it was
 // looked at: a change of the jobs makes the files stale until the device registers.
@@ -20,7 +28,8 @@ func (r *resolver) jobs(ctx context.Context, d domain.Device) error {
 	}
 	r.stack.Inputs = append(r.stack.Inputs, domain.Input{Stream: stream, Revision: at})
 	pinned := d.Jobs.Pinned()
-	if len(pinned) == 0 || d.Jobs.Selected.Via != domain.ViaFiles {
+	via := d.Jobs.Selected.Via
+	if len(pinned) == 0 || via == domain.ViaForeign {
 		return nil
 	}
 	jobs, _, err := r.s.jobLists.now(ctx, r.s.Log, stream)
@@ -29,14 +38,33 @@ func (r *resolver) jobs(ctx context.Context, d domain.Device) error {
 	}
 	for _, p := range pinned {
 		v, ok := jobs.Version(p.JobRef)
-		if !ok || v.Type == domain.JobSoftware && !v.Software.Offers(d.Model) {
+		settings := jobSettings(v)
+		switch {
+		case !ok:
+			continue
+		case via == domain.ViaNative:
+			settings = updateSettings(v, p, d.Jobs.Selected.Product)
+		case v.Type == domain.JobSoftware && !v.Software.Offers(d.Model):
 			continue
 		}
-		if err := r.level(ctx, "job "+string(v.JobID), stream, jobSettings(v)); err != nil {
+		if err := r.level(ctx, "job "+string(v.JobID), stream, settings); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// updateSettings is what a software job says to the update server of a native sysclient; nothing when the job is no
+// software for that product, or has failed for good.
+func updateSettings(v domain.JobVersion, run domain.JobRun, product string) domain.Settings {
+	if v.Type != domain.JobSoftware || !v.Software.Offers(product) || run.State == domain.JobFailed && !run.Open() {
+		return nil
+	}
+	out := domain.Settings{"firmware_release": v.Software.Build, SettingBootCode: v.Software.Build}
+	if v.Software.BaseURL != "" {
+		out[SettingFirmwareURL] = v.Software.BaseURL
+	}
+	return out
 }
 
 // jobSettings is what a job says in the words of settings; empty for what phones of other vendors have nothing like.

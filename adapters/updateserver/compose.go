@@ -18,9 +18,9 @@ const (
 	// keyScript are commands as they stand in a command file: a list of lines, or one of them.
 	keyScript = "X_innovaphone_script"
 	// keyBoot is the build of the boot code wanted; firmware_release is that of the firmware.
-	keyBoot = "X_innovaphone_boot"
+	keyBoot = commands.SettingBootCode
 	// keyFirmwareURL is where builds are, in the place of our own files: "<base>/<build>/ip222.bin".
-	keyFirmwareURL = "X_innovaphone_firmware_url"
+	keyFirmwareURL = commands.SettingFirmwareURL
 	// keyTimes are the local hours commands may run in ("22,23,0,1"), keyInitial the minutes after a start they wait.
 	keyTimes   = "X_innovaphone_times"
 	keyInitial = "X_innovaphone_initial"

@@ -126,6 +126,59 @@ func (b *bench) count(kind string) (n int) {
 	return n
 }
 
+// A phone that is a sysclient too, and asks here before its job was carried out there, is told what its software job
+// wants; a setting of its own wins, and a job that has failed for good is not repeated here.
+func TestScriptHasThePinnedSoftware(t *testing.T) {
+	b := open(t, domain.Settings{"firmware_release": "120000"})
+	_, _, err := b.Service.CreateJob(t.Context(), commands.CreateJob{TenantID: "acme", Type: domain.JobSoftware, JobWish: commands.JobWish{Release: "14r1", BaseURL: "http://fw.example/store",
+		Catalogue: []byte(`{"devices":[{"id":"IP222","versions":["14r1"]}],"versions":[{"id":"14r1","build":"140001"}]}`)}})
+	b.ok(err)
+	d, _, err := b.Service.DeviceOfMAC(t.Context(), phone)
+	b.ok(err)
+	register := func(build string) {
+		t.Helper()
+		_, err := b.Service.RegisterDevice(t.Context(), commands.Registration{Device: d.ID, Product: "IP222", FwBuild: build, BcBuild: build})
+		b.ok(err)
+	}
+	asks := func() (loads []string) {
+		t.Helper()
+		_, got := b.get("/update/script?" + identity + standard)
+		for line := range strings.Lines(got) {
+			if strings.HasPrefix(line, "mod cmd UP0 boot") || strings.HasPrefix(line, "mod cmd UP0 prot") {
+				loads = append(loads, strings.TrimSpace(line))
+			}
+		}
+		return loads
+	}
+	for _, c := range []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"it has not registered", func() {}, nil}, // the tenant's build is not among our files
+		{"it has", func() { register("135421") }, []string{"mod cmd UP0 boot http://fw.example/store/140001/boot222.bin ser 140001", "mod cmd UP0 prot http://fw.example/store/140001/ip222.bin ser 140001"}},
+		{"it has a setting of its own", func() {
+			_, err := b.Service.ConfigureDevice(t.Context(), commands.ConfigureDevice{ID: d.ID, Settings: domain.Settings{"firmware_release": "140002", commands.SettingBootCode: "131286"}})
+			b.ok(err)
+		}, []string{"mod cmd UP0 prot http://fw.example/store/140002/ip222.bin ser 140002"}},
+		{"the job has failed for good", func() {
+			_, err := b.Service.ConfigureDevice(t.Context(), commands.ConfigureDevice{ID: d.ID, Settings: domain.Settings{}})
+			b.ok(err)
+			b.Sysclients.Answering(func(domain.DeviceID, string) int { return 400 })
+			b.Sysclients.Connect(d.ID, true)
+			for range domain.JobAttempts {
+				register("135421")
+				b.ok(b.Service.SendJobs(t.Context(), d.ID))
+			}
+		}, nil},
+	} {
+		c.do()
+		if diff := cmp.Diff(c.want, asks()); diff != "" {
+			t.Errorf("%s:\n%s", c.what, diff)
+		}
+	}
+}
+
 func TestFirstContactIsToldAURL(t *testing.T) {
 	b := open(t, nil)
 	for _, path := range []string{"/update/update-ip222.htm?ver=13r3&PROT=1", "/update/", "/update/script", "/update/script?sn=#m"} {

@@ -75,8 +75,14 @@ func (s *site) state(job string, mac domain.MAC) (state, reason string) {
 
 func (s *site) expectJob(job string, mac domain.MAC, want string) {
 	s.t.Helper()
+	state, reason := "", ""
+	s.t.Cleanup(func() {
+		if state != want {
+			s.t.Logf("job %s is %q, not %s: %s\n%s", job, state, want, reason, s.Log())
+		}
+	})
 	proc.Eventually(s.t, "job "+job+" is "+want, func() bool {
-		state, _ := s.state(job, mac)
+		state, reason = s.state(job, mac)
 		return state == want
 	})
 }
