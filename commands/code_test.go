@@ -382,6 +382,23 @@ func TestGuessesPerMAC(t *testing.T) {
 	}
 }
 
+// More than 20 wrong codes a second for ten seconds are a flood, until they have passed.
+func TestAFloodOfWrongCodes(t *testing.T) {
+	var g commands.Guard
+	now := time.Date(2026, 11, 2, 9, 30, 0, 0, time.UTC)
+	for i := range 201 {
+		if g.Flooded(now) {
+			t.Fatalf("a flood after %d", i)
+		}
+		g.Wrong("", "", now.Add(time.Duration(i)*49*time.Millisecond))
+	}
+	for i, want := range []bool{true, false, false} {
+		if after := []time.Duration{9 * time.Second, 10 * time.Second, time.Hour}[i]; g.Flooded(now.Add(after)) != want {
+			t.Errorf("after %s it is no %v", after, want)
+		}
+	}
+}
+
 // With the instance's budget spent, a good rollout code and a wrong one get the same answer, self-service codes
 // still work, an operator can confirm, and after a week all is well.
 func TestTheGlobalBudget(t *testing.T) {

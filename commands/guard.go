@@ -40,6 +40,8 @@ type Guard struct {
 	week    [7 * 24]int // wrong codes per hour
 	hour    int64       // the hour week[hour%len] stands for
 	total   int
+	recent  [floodWindow]int // wrong codes per second
+	second  int64            // the second recent[second%len] stands for
 }
 
 type guesses struct {
@@ -57,6 +59,8 @@ const (
 	macPenalty       = 15 * time.Minute
 	maxMACPenalty    = 24 * time.Hour
 	guardEntries     = 100_000
+	floodWindow      = 10 // seconds
+	floodPerSecond   = 20
 )
 
 // Allow is nil when source and mac may try a code at now, else a *GuessError. An empty source (a caller
@@ -98,6 +102,30 @@ func (g *Guard) Wrong(source string, mac domain.MAC, now time.Time) {
 	g.advance(now)
 	g.week[g.hour%int64(len(g.week))]++
 	g.total++
+	g.pass(now)
+	g.recent[g.second%floodWindow]++
+}
+
+// Flooded tells whether, within the last ten seconds, wrong codes came at more than 20 a second: all of them should be
+// answered slowly then.
+func (g *Guard) Flooded(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pass(now)
+	sum := 0
+	for _, n := range g.recent {
+		sum += n
+	}
+	return sum > floodPerSecond*floodWindow
+}
+
+// pass forgets the seconds that are out of the window.
+func (g *Guard) pass(now time.Time) {
+	second := now.Unix()
+	for t := max(g.second+1, second-floodWindow+1); t <= second; t++ {
+		g.recent[t%floodWindow] = 0
+	}
+	g.second = max(g.second, second)
 }
 
 // Exhausted tells whether the instance's budget of wrong codes is spent at now.

@@ -37,7 +37,9 @@ type DeviceSysclientPasswordSet struct {
 	// Grant is what let the device have it: "code", "token", or "operator" (assigned while, or before, it was connected).
 	Grant string `json:"grant"`
 	// CodeHash, of Grant "code", is the keyed hash of the digits under the device's key: they are no news when the
-	// device shows them again.
+	// device shows them again. It outlives the code's own key, for phones go on showing the code that let them in, with
+	// each connection, and every one would else be a wrong guess. What the holder of the device's key can find out by it
+	// are digits that open nothing any more; it goes when that key goes.
 	CodeHash string `json:"code_hash,omitempty"`
 	// Administrative: the code asked for the password of the device's administrator as well.
 	Administrative bool `json:"administrative,omitempty"`

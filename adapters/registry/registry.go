@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -91,8 +92,9 @@ const (
 
 type handler struct {
 	Options
-	nonces nonces
-	mux    *http.ServeMux
+	nonces  nonces
+	alarmed atomic.Int64 // unix seconds of the last alarm
+	mux     *http.ServeMux
 }
 
 // New makes the handler of /init and /v1/.
@@ -170,17 +172,27 @@ func (h *handler) init(w http.ResponseWriter, r *http.Request) {
 		zerolog.Ctx(ctx).Info().Str("mac", string(mac)).Msg("phone led to Devices")
 		h.script(w, h.Scripts.Lead(lead.DevicesURL))
 	case errors.Is(err, domain.ErrCodeRefused), errors.Is(err, commands.ErrGuesses), errors.Is(err, commands.ErrInvalid):
-		least := h.RefuseAfter
-		if h.Service.Guard().Exhausted(begun) {
-			least = max(least, h.Slow)
-		}
-		pause(ctx, least-h.Now().Sub(begun))
+		pause(ctx, h.least(ctx, begun)-h.Now().Sub(begun))
 		h.script(w, h.Scripts.Prompt(true))
 	default:
 		zerolog.Ctx(ctx).Error().Err(err).Str("mac", string(mac)).Msg("resolve a code")
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, "try again later", http.StatusServiceUnavailable)
 	}
+}
+
+// least is the least time a refused code takes: more while the instance's budget is spent, or wrong codes come in a flood,
+// which is told in the log once a minute.
+func (h *handler) least(ctx context.Context, now time.Time) time.Duration {
+	guard := h.Service.Guard()
+	flooded := guard.Flooded(now)
+	if before := h.alarmed.Load(); flooded && now.Unix()-before >= 60 && h.alarmed.CompareAndSwap(before, now.Unix()) {
+		zerolog.Ctx(ctx).Warn().Int("week", guard.Total(now)).Msg("wrong codes come in a flood: they are answered slowly")
+	}
+	if flooded || guard.Exhausted(now) {
+		return max(h.RefuseAfter, h.Slow)
+	}
+	return h.RefuseAfter
 }
 
 func (h *handler) script(w http.ResponseWriter, b []byte) {

@@ -429,6 +429,11 @@ func TestOnlySignedRequestsAreTaken(t *testing.T) {
 			t.Errorf("%s: %d", what, got)
 		}
 	}
+	reg.restart()
+	c.Base, taken.URL.Host = reg.web.URL, strings.TrimPrefix(reg.web.URL, "http://")
+	if got := send(func(*http.Request, *[]byte) {}); got != 401 {
+		t.Errorf("the same again after a restart: %d", got)
+	}
 	late := func(d time.Duration) error {
 		c.Now = func() time.Time { return a.Clock.Now().Add(d) }
 		_, _, err := c.Draw(t.Context(), fmt.Sprint("late", d), "wss://x.example/sysclients", time.Minute)

@@ -182,8 +182,7 @@ func write(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // whoever asked has gone, if this fails
 }
 
-// nonces are the requests seen within the window, so that none is taken twice, and the keys of those under way. Volatile:
-// what could be repeated after a restart is answered as it was, for drawing is idempotent and releasing too.
+// nonces are the requests seen within the window, so that none is taken twice at once, and the keys of those under way.
 type nonces struct {
 	mu      sync.Mutex
 	seen    map[string]time.Time

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"ledgerline/commands"
 	"ledgerline/domain"
 )
 
@@ -63,5 +64,14 @@ func (h *handler) verify(r *http.Request, body []byte) (domain.ServerID, error) 
 	if !h.nonces.take(string(id)+" "+nonce, h.Now()) {
 		return "", errUnauthorized
 	}
-	return id, nil
+	// What a restart forgets, and another replica never knew, is kept where the answers to requests are.
+	credential := "registry-nonce:" + string(id)
+	_, _, known, err := h.Service.Recall(r.Context(), credential, nonce, nil)
+	if err == nil && known {
+		return "", errUnauthorized
+	}
+	if err == nil {
+		err = h.Service.Remember(r.Context(), credential, nonce, nil, commands.Answer{})
+	}
+	return id, err
 }

@@ -57,6 +57,7 @@ type conn struct {
 	unanswered string // the password of a challenge that was not answered: it is not asked again
 	again      bool   // its code was redeemed, and the assignment is not through yet
 	sighted    time.Time
+	admin      string // the administrator's password it was sent last
 
 	tunnelMu sync.Mutex
 	tunnels  map[uint32]*tunnel
@@ -382,6 +383,9 @@ func (c *conn) reconsider() {
 	}
 	if in := c.inAs(); in != "" {
 		stands, err := c.server.opt.Service.SysclientStands(c.ctx, in, c.password)
+		if err == nil && stands {
+			c.renewAdminPassword(in)
+		}
 		if err != nil || stands {
 			return
 		}
@@ -401,7 +405,7 @@ func (c *conn) reconsider() {
 
 // enter makes the connection the device's.
 func (c *conn) enter(a commands.Admission, proved bool) {
-	c.password, c.tries, c.again = a.Password, 0, false
+	c.password, c.tries, c.again, c.admin = a.Password, 0, false, ""
 	before, ok := c.server.enter(c, a.Device)
 	if !ok {
 		c.end(closeBusy, "no room")
@@ -439,8 +443,22 @@ func (c *conn) sendAdminPassword(clear string) {
 	if err == nil {
 		err = c.write(c.ctx, wire.Admin(wire.TypeAdminPassword, wire.AdminPassword{Seed: seed, Pwd: hidden}))
 	}
-	if err != nil && c.ctx.Err() == nil {
+	if err == nil {
+		c.admin = clear
+	} else if c.ctx.Err() == nil {
 		c.log().Warn().Err(err).Msg("give a sysclient the administrator's password")
+	}
+}
+
+// renewAdminPassword gives the device the password of its administrator where that is another now. c.deciding is held.
+func (c *conn) renewAdminPassword(in domain.DeviceID) {
+	c.server.deciding <- struct{}{}
+	defer func() { <-c.server.deciding }()
+	switch clear, err := c.server.opt.Service.SysclientAdminPassword(c.ctx, in); {
+	case err != nil && c.ctx.Err() == nil:
+		c.log().Error().Err(err).Msg("find the administrator's password of a sysclient")
+	case err == nil && clear != "" && clear != c.admin:
+		c.sendAdminPassword(clear)
 	}
 }
 

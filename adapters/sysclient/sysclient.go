@@ -96,13 +96,14 @@ type Server struct {
 	// deciding bounds decisions at a time: when all devices of a site come back at once, they take turns.
 	deciding chan struct{}
 
-	mu      sync.Mutex
-	closing bool
-	in      map[domain.DeviceID]*conn
-	out     map[*conn]struct{}            // not in
-	waiting map[domain.MAC]map[*conn]bool // of out, those that have said who they are
-	sources map[netip.Prefix]int          // of out
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	settling bool // ChangedAll is under way
+	closing  bool
+	in       map[domain.DeviceID]*conn
+	out      map[*conn]struct{}            // not in
+	waiting  map[domain.MAC]map[*conn]bool // of out, those that have said who they are
+	sources  map[netip.Prefix]int          // of out
+	wg       sync.WaitGroup
 }
 
 // New checks the options and registers the metrics. Whoever makes it closes it.
@@ -371,8 +372,11 @@ func (s *Server) Configure(ctx context.Context, device domain.DeviceID, configs 
 	return nil
 }
 
-// Changed tells connections that something was recorded about these devices: one that waits may be let in, one that is
-// in may have to go. It does not block.
+// settle is how long changes of settings that many devices share are gathered.
+const settle = time.Second
+
+// Changed tells connections that something was recorded in these streams: a device that waits may be let in, one that is
+// in may have to go, or to be given another administrator's password. It does not block.
 func (s *Server) Changed(streams []domain.StreamID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -380,15 +384,38 @@ func (s *Server) Changed(streams []domain.StreamID) {
 		return
 	}
 	for _, stream := range streams {
-		if stream.Category() != "device" {
-			continue
+		switch stream.Category() {
+		case "layer", "tenant", "category":
+			if !s.settling {
+				s.settling = true
+				time.AfterFunc(settle, s.ChangedAll)
+			}
+		case "device":
+			id := domain.DeviceID(stream.ID())
+			if c := s.in[id]; c != nil {
+				c.kick()
+			}
+			base, _ := id.Life()
+			for c := range s.waiting[domain.MAC(base)] {
+				c.kick()
+			}
 		}
-		id := domain.DeviceID(stream.ID())
-		if c := s.in[id]; c != nil {
-			c.kick()
-		}
-		base, _ := id.Life()
-		for c := range s.waiting[domain.MAC(base)] {
+	}
+}
+
+// ChangedAll has every connection looked at again: anything may have been recorded. It does not block.
+func (s *Server) ChangedAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settling = false
+	if s.closing {
+		return
+	}
+	for _, c := range s.in {
+		c.kick()
+	}
+	for _, waiting := range s.waiting {
+		for c := range waiting {
 			c.kick()
 		}
 	}

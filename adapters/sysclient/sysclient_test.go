@@ -501,6 +501,18 @@ func TestForeignAndAdministrator(t *testing.T) {
 	if clear, err := wire.Decrypt(hidden.Seed, password, hidden.Pwd); err != nil || clear != admin || len(hidden.Seed) != 16 {
 		t.Errorf("the administrator's password does not come out again: %v", err)
 	}
+	// Another password is sent at once, whether the change is told or the views were built anew; the same one is not.
+	for i, told := range []func(){func() { o.Changed([]domain.StreamID{domain.TenantLayer("acme").Stream()}) }, o.ChangedAll} {
+		another := fmt.Sprint(admin, i)
+		_, err := o.Service.AmendLayer(t.Context(), commands.AmendLayer{ID: domain.TenantLayer("acme"), Settings: domain.Settings{"admin_password": another}})
+		o.ok(err)
+		told()
+		d.admin(wire.TypeAdminPassword, &hidden)
+		if clear, err := wire.Decrypt(hidden.Seed, password, hidden.Pwd); err != nil || clear != another {
+			t.Errorf("another administrator's password does not come: %v", err)
+		}
+		o.ChangedAll()
+	}
 	sent := []json.RawMessage{json.RawMessage(`{"type":"NTP","ntp1":"10.0.0.1"}`), json.RawMessage(`{"type":"PHONE","gk1":"10.0.0.2"}`)}
 	o.ok(o.Configure(t.Context(), domain.DeviceID(mac), sent))
 	for i, want := range []wire.Config{{Config: sent[0]}, {Config: sent[1], Last: true}} {

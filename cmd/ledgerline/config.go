@@ -48,6 +48,7 @@ type Config struct {
 	CodeTTLSelf      time.Duration `key:"code-ttl-self-service" default:"10m" usage:"life of a self-service code"`
 	CodeTTLRollout   time.Duration `key:"code-ttl-rollout" default:"168h" usage:"life of a rollout code, at most 168h"`
 	GuessBudget      int           `key:"guess-budget" default:"10000" usage:"wrong codes a week before rollout codes need an operator's confirmation"`
+	PhonesPerNetwork int           `key:"phones-per-network" default:"2048" usage:"connections to the phones' listeners from one network (IPv4 /24, IPv6 /56); sysclients stay connected"`
 	DiscoveryCap     int           `key:"discovery-cap" default:"2000" usage:"unknown phones made known per hour"`
 	SIPRoots         string        `key:"sip-roots" usage:"PEM file of roots that SIP servers over TLS are verified with; default the system's"`
 	AMI              string        `key:"ami" usage:"Asterisk manager through which phones are told to fetch: HOST:PORT, or tls://HOST:PORT; default by SIP"`
@@ -237,8 +238,8 @@ func (c *Config) check() error {
 	if c.CodeTTLSelf <= 0 || c.CodeTTLRollout <= 0 || c.CodeTTLSelf > 168*time.Hour || c.CodeTTLRollout > 168*time.Hour {
 		bad("code-ttl-self-service and code-ttl-rollout must be above 0 and at most 168h")
 	}
-	if c.DiscoveryCap < 1 || c.GuessBudget < 1 || c.Lanes < 1 || c.SightingsDays < 1 {
-		bad("discovery-cap, guess-budget, reactor-lanes and sightings-days must be at least 1")
+	if c.DiscoveryCap < 1 || c.GuessBudget < 1 || c.Lanes < 1 || c.SightingsDays < 1 || c.PhonesPerNetwork < 1 {
+		bad("discovery-cap, guess-budget, phones-per-network, reactor-lanes and sightings-days must be at least 1")
 	}
 	if c.CheckpointEvery < time.Second || c.CheckpointEvery > 24*time.Hour {
 		bad("checkpoint-every must be 1s to 24h")

@@ -286,7 +286,11 @@ func (e *engine) onChange(c projections.Change) {
 		e.vault.Forget(c.Destroyed...)
 	}
 	e.shelf.OnChange(c)
-	if e.sysclients != nil {
+	switch {
+	case e.sysclients == nil:
+	case c.All:
+		e.sysclients.ChangedAll()
+	default:
 		e.sysclients.Changed(c.Streams)
 	}
 	if e.users != nil {

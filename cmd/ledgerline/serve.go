@@ -238,7 +238,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics,
+	phones, err := phonehttp.New(phonehttp.Options{Files: e.service, Entry: e.plugins, Sightings: e.sightings, TrustedNetworks: trusted, TrustedProxies: proxies, ClientRoots: roots, Metrics: e.metrics, MaxConnsPerSource: e.cfg.PhonesPerNetwork,
 		Mounts: []phonehttp.Mount{{Segment: softphone.Segment, Handler: e.softphones()}, {Match: sysclient.Match, Handler: e.sysclients}, {Segment: registry.Init, Handler: reg},
 			{Segment: updateserver.Segment, Handler: updates}, {Match: usersapp.Match, Handler: e.users}, {Match: usersapp.MatchPage, Handler: http.HandlerFunc(e.users.Page)}}})
 	if err != nil {

@@ -456,3 +456,43 @@ func TestProvisionedAgain(t *testing.T) {
 		t.Errorf("moved it is life %v of %v", d["life"], d["tenant_id"])
 	}
 }
+
+// The administrator's password of its settings reaches a phone when it comes, and another one while it is connected. Its
+// analog port is a device of its own, by a code that is dialled there.
+func TestAdministratorAndAnalogPort(t *testing.T) {
+	s := newSite(t)
+	layer := "tenant." + s.tenant
+	password := func(text string) map[string]any {
+		return map[string]any{"settings": map[string]any{"admin_password": text, "admin_password_deployed": true}}
+	}
+	first := password("canary-first")
+	first["id"], first["tenant_id"] = layer, s.tenant
+	s.create("/layers", first)
+	code, _ := s.code(s.tenant, s.desk)
+	p := s.phone(mac(0x300), func(c *innovaphone.Config) { c.Platform, c.EnterCode = "GW", enters(code) })
+	s.expectIn(p)
+	proc.Eventually(t, "it has the password", func() bool { return p.AdminPassword() == "canary-first" })
+	lost := p.did(innovaphone.StepLost)
+	s.API(t, http.StatusNoContent, http.MethodPut, "/layers/"+layer, password("canary-second"))
+	proc.Eventually(t, "it has the other password", func() bool { return p.AdminPassword() == "canary-second" })
+	if !lost && p.did(innovaphone.StepLost) {
+		t.Error("it had to come anew for its password")
+	}
+
+	for _, wrong := range []string{"000000000000", code} {
+		if answer, err := p.ProvisionPort(t.Context(), "TEL1", wrong); err != nil || answer != "code not accepted" {
+			t.Errorf("a code that is not good is answered %q, %v", answer, err)
+		}
+	}
+	good := s.API(t, http.StatusCreated, http.MethodPost, "/codes", map[string]any{"tenant_id": s.tenant, "category_id": s.lobby, "user_id": s.user, "purpose": "self_service"})["code"].(string)
+	if answer, err := p.ProvisionPort(t.Context(), "TEL1", good); err != nil || answer != "" {
+		t.Errorf("the port is answered %q, %v", answer, err)
+	}
+	port := s.API(t, http.StatusOK, http.MethodGet, "/devices/"+string(p.MAC())+"-tel1", nil)
+	if port["tenant_id"] != s.tenant || port["category_id"] != s.lobby || s.device(p.MAC())["category_id"] != s.desk {
+		t.Errorf("the port is %v", port)
+	}
+	if strings.Contains(s.Log(), "canary-") {
+		t.Error("a password is in the log")
+	}
+}
