@@ -87,8 +87,8 @@ func (s *site) expectJob(job string, mac domain.MAC, want string) {
 	})
 }
 
-// watch follows a job by its feed; the channel gets what it showed once the feed has ended.
-func (s *site) watch(job string) <-chan []string {
+// watchJob follows a job by its feed; the channel gets what it showed once the feed has ended.
+func (s *site) watchJob(job string) <-chan []string {
 	s.t.Helper()
 	token, err := s.Token()
 	if err != nil {
@@ -154,7 +154,7 @@ func TestANativePhoneGetsItsJobs(t *testing.T) {
 		"EXPERT":       s.config("EXPERT", map[string]any{"script": "# of the site\r\nconfig add LDAPDIR0 /server ldap%3A%2F%2Fdir.example%2F\r\nvars create SITE/NAME p hall"}),
 	}
 	elsewhere := s.config("NTP", map[string]any{"ntp1": "lobby.example"}, s.lobby)
-	watched := s.watch(soft)
+	watched := s.watchJob(soft)
 	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x200), func(c *innovaphone.Config) { c.EnterCode = enters(code) })
 	s.expectJob(soft, p.MAC(), "verified")

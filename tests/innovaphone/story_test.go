@@ -468,7 +468,7 @@ func TestAdministratorAndAnalogPort(t *testing.T) {
 	first := password("canary-first")
 	first["id"], first["tenant_id"] = layer, s.tenant
 	s.create("/layers", first)
-	code, _ := s.code(s.tenant, s.desk)
+	code := s.code(s.tenant, s.desk)
 	p := s.phone(mac(0x300), func(c *innovaphone.Config) { c.Platform, c.EnterCode = "GW", enters(code) })
 	s.expectIn(p)
 	proc.Eventually(t, "it has the password", func() bool { return p.AdminPassword() == "canary-first" })
