@@ -13,15 +13,20 @@ type AutocreateConfig struct {
 	ID domain.DeviceID // one life
 	// After is the outcome of the command before, answered when there is nothing to do.
 	After Outcome
+	// TenantID is whose device it is, when the command before has just made it known; empty: the device is asked.
+	TenantID domain.TenantID
 }
 
 // AutocreateConfig does nothing for a device that is configured in any way, and where there is no mould.
 func (s *Service) AutocreateConfig(ctx context.Context, in AutocreateConfig) (Outcome, error) {
-	d, _, err := load[domain.Device](ctx, s.Log, in.ID.Stream())
-	if err != nil || !d.Bare() {
-		return in.After, err
+	if in.TenantID == "" {
+		d, _, err := load[domain.Device](ctx, s.Log, in.ID.Stream())
+		if err != nil || !d.Bare() {
+			return in.After, err
+		}
+		in.TenantID = d.TenantID
 	}
-	layer, _, err := s.AutocreateLayer(ctx, AutocreateLayer{TenantID: d.TenantID})
+	layer, _, err := s.AutocreateLayer(ctx, AutocreateLayer{TenantID: in.TenantID})
 	if errors.Is(err, ErrNoMould) {
 		return in.After, nil
 	}

@@ -14,8 +14,24 @@ type DropTransientLayer struct {
 	After domain.Recorded // of a device's stream
 }
 
+// configuredBefore tells whether a device had wishes of its own before the event r; nothing else names layers.
+func (s *Service) configuredBefore(ctx context.Context, r domain.Recorded) (bool, error) {
+	for past, err := range s.Log.Read(ctx, r.Stream, 0) {
+		if err != nil || past.Revision >= r.Revision {
+			return false, err
+		}
+		if past.Type == (domain.DeviceConfigured{}).EventType() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // DropTransientLayer may be repeated.
 func (s *Service) DropTransientLayer(ctx context.Context, in DropTransientLayer) error {
+	if configured, err := s.configuredBefore(ctx, in.After); err != nil || !configured {
+		return err // the first wishes of a device leave no layer behind
+	}
 	before, now, err := s.around(ctx, in.After)
 	if err != nil {
 		return err

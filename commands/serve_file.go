@@ -279,7 +279,11 @@ func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool,
 		return Shelved{}, false, err
 	}
 	if s.Shelf.HasMould() {
-		if out, err = s.AutocreateConfig(ctx, AutocreateConfig{ID: id, After: out}); err != nil {
+		give := AutocreateConfig{ID: id, After: out}
+		if slices.ContainsFunc(out.Events, func(r domain.Recorded) bool { return r.Type == "device.discovered" }) {
+			give.TenantID = domain.Master
+		}
+		if out, err = s.AutocreateConfig(ctx, give); err != nil {
 			return Shelved{}, false, err
 		}
 	}
