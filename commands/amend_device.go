@@ -54,7 +54,7 @@ func (s *Service) AmendDevice(ctx context.Context, in AmendDevice) (domain.Devic
 			id = id.NextLife()
 		}
 		if in.MAC != d.MAC || in.New {
-			if err := s.claimMAC(ctx, in.MAC, id); err != nil {
+			if err := s.claimFor(ctx, in.MAC, id, in.New); err != nil {
 				return "", Outcome{}, err
 			}
 		}

@@ -3,8 +3,11 @@ package commands
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+
+	"golang.org/x/sync/errgroup"
 
 	"ledgerline/domain"
 )
@@ -77,6 +80,18 @@ func (s *Service) claimMAC(ctx context.Context, mac domain.MAC, id domain.Device
 		return c.Share(claimMAC, id.Stream(), s.now()), nil
 	})
 	return err
+}
+
+// claimFor is claimMAC; for a life that is to begin the key of the device is made meanwhile, which is as durable a step.
+func (s *Service) claimFor(ctx context.Context, mac domain.MAC, id domain.DeviceID, begins bool) error {
+	var side errgroup.Group
+	if begins {
+		side.Go(func() error {
+			_, _, err := s.Vault.Ensure(ctx, id.Subject())
+			return err
+		})
+	}
+	return errors.Join(s.claimMAC(ctx, mac, id), side.Wait())
 }
 
 // DeviceOfMAC is the device a phone with this MAC is: the latest assigned of those that carry it (D20).

@@ -69,7 +69,7 @@ func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain
 		if d.Deleted {
 			id = id.NextLife()
 		}
-		if err := s.claimMAC(ctx, in.MAC, id); err != nil {
+		if err := s.claimFor(ctx, in.MAC, id, d.Live() != nil); err != nil {
 			return "", Outcome{}, err
 		}
 		out, err := decide(ctx, s, id.Stream(), func(d domain.Device) ([]domain.Event, error) {
