@@ -78,6 +78,15 @@ func (s *Service) UsersKeys(ctx context.Context, domainName string) (keys []User
 	return keys, nil
 }
 
+// UsersKeyOf is the password of Users of a tenant, of the master tenant the instance's; empty when it has none, or has ended.
+func (s *Service) UsersKeyOf(ctx context.Context, tenant domain.TenantID) (string, error) {
+	t, _, err := load[domain.Tenant](ctx, s.Log, tenant.Stream())
+	if err != nil || t.Live() != nil {
+		return "", err
+	}
+	return s.Open(ctx, t.UsersKey.Sealed)
+}
+
 // usersListen tells whether some Users could log in and hear of the tenant's phones: its own, or the instance's.
 func (s *Service) usersListen(ctx context.Context, id domain.TenantID) (bool, error) {
 	for _, id := range []domain.TenantID{id, domain.Master} {

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -310,16 +311,19 @@ const most = 50_000
 
 // Changed notes what a commit of the views changed, for who has subscribed to it. It does not block.
 func (s *Server) Changed(c projections.Change) {
-	if s.feeds.Load() == 0 {
-		return
-	}
+	feeds := s.feeds.Load() > 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.conns) == 0 {
+		return
+	}
 	if s.all = s.all || c.All || len(s.changed)+len(c.Streams) > most; s.all {
 		clear(s.changed)
 	} else {
 		for _, stream := range c.Streams {
-			s.changed[stream] = true
+			if feeds || stream.Category() == "tenant" {
+				s.changed[stream] = true
+			}
 		}
 	}
 	select {
@@ -346,6 +350,9 @@ func (s *Server) distribute() {
 		s.changed, s.all = make(map[domain.StreamID]bool), false
 		s.mu.Unlock()
 		for stream := range changed {
+			if stream.Category() == "tenant" {
+				s.review(domain.TenantID(stream.ID()))
+			}
 			ch, of, ok, err := s.concerns(stream)
 			if err != nil { // the views cannot be read just now
 				all = true
@@ -360,9 +367,30 @@ func (s *Server) distribute() {
 			}
 		}
 		if all {
+			s.mu.Lock()
+			tenants := slices.Collect(maps.Keys(s.logged))
+			s.mu.Unlock()
+			for _, t := range tenants {
+				s.review(t)
+			}
 			s.each((*conn).noteAll)
 		}
 	}
+}
+
+// review ends the connections of a tenant that logged in with another password than it has now.
+func (s *Server) review(tenant domain.TenantID) {
+	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+	defer cancel()
+	key, err := s.opt.Service.UsersKeyOf(ctx, tenant)
+	if err != nil {
+		return // the log cannot be read: neither can anything else
+	}
+	s.each(func(c *conn) {
+		if c.tenant == tenant && (key == "" || wire.SessionKey(c.seed, key) != c.session) {
+			c.end()
+		}
+	})
 }
 
 // each calls f with every connection that has logged in.

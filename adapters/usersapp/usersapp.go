@@ -5,6 +5,7 @@
 // What always holds:
 //   - Nothing but the login, and what this app is, is answered before the login has succeeded. A connection sees the one
 //     tenant whose domain and password it logged in with; with the instance's, which are the master tenant's, all of them.
+//   - A connection ends when the password it logged in with is replaced or taken away, or its tenant ends.
 //   - A wrong password of a known domain is a denial on record (D27) and draws on a budget per source.
 //   - A notice is told to one connection at a time: the tenant's own that came first, else the instance's that came first,
 //     and to the next one when it is not answered within AnswerWithin, and ends when it was: at least once, and Users tells
@@ -178,6 +179,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.ws = ws
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
+	c.end = cancel
 	err = c.serve(ctx)
 	code := websocket.StatusNormalClosure
 	if errors.Is(err, errLogin) {
@@ -192,13 +194,15 @@ type conn struct {
 	client Client
 	log    *zerolog.Logger
 	ws     *websocket.Conn
+	end    context.CancelFunc
 
 	challenge string
-	session   string          // the key of hidden fields
-	tenant    domain.TenantID // empty before the login; the master tenant's may do everything to all
-	app       string
+	// session is the key of hidden fields: it follows from seed, the challenge that was answered, and the password.
+	session, seed string
+	tenant        domain.TenantID // empty before the login; the master tenant's may do everything to all
+	app           string
 
-	key       string // for the passthrough; empty for none
+	key string // for the passthrough; empty for none
 
 	told map[domain.CodeID]time.Time // when what was answered had been stored; of the goroutine that tells
 
@@ -328,7 +332,7 @@ func (c *conn) admit(ctx context.Context, l wire.Login) (bool, error) {
 	}
 	for _, k := range keys {
 		if subtle.ConstantTimeCompare([]byte(strings.ToLower(l.Digest)), []byte(l.Sum(challenge, k.Key))) == 1 {
-			c.tenant, c.session = k.TenantID, wire.SessionKey(challenge, k.Key)
+			c.tenant, c.seed, c.session = k.TenantID, challenge, wire.SessionKey(challenge, k.Key)
 		}
 	}
 	if c.tenant == "" || len(l.App) > 100 || len(l.GUID) > 64 {

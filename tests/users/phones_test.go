@@ -21,7 +21,9 @@ func TestHiddenField(t *testing.T) {
 
 // Phones of other makes: what is refused, and that it leaves nothing behind.
 func TestPhonesOfOtherMakesThatAreRefused(t *testing.T) {
-	s := open(t, func(o *usersapp.Options) { o.Title, o.Decrypt, o.Proxy = "Other phones", sysclient.Decrypt, usersapp.ProxyDomain })
+	s := open(t, func(o *usersapp.Options) {
+		o.Title, o.Decrypt, o.Proxy = "Other phones", sysclient.Decrypt, usersapp.ProxyDomain
+	})
 	c := s.connect("users")
 	good := func() users.Phone {
 		m := s.asks(c, "GetProvisioningCode", users.Message{"category": "acme.provisioning"})

@@ -395,3 +395,23 @@ func TestNarrowing(t *testing.T) {
 	s.ok(err)
 	s.eventually("a configuration for all", func() bool { return count("GetProvisioningCategories", "categories", phones) == 2 })
 }
+
+// Who logged in with a password that was replaced or taken away is sent away, subscribed to something or not; others stay.
+func TestAPasswordThatIsReplacedEndsConnections(t *testing.T) {
+	s := open(t)
+	c, all := s.connect("users"), s.instance()
+	gone := func(c *users.Client) {
+		t.Helper()
+		s.eventually("it is sent away", func() bool { _, err := c.Ask(t.Context(), "GetUserInfo", nil); return err != nil })
+	}
+	_, err := s.Service.SetUsersKey(t.Context(), commands.SetUsersKey{ID: "acme", Key: "another-password"})
+	s.ok(err)
+	gone(c)
+	s.asks(all, "GetUserInfo", nil)
+	_, err = s.Service.SetUsersKey(t.Context(), commands.SetUsersKey{ID: domain.Master})
+	s.ok(err)
+	gone(all)
+	if _, err := users.Dial(t.Context(), s.users("admin", "", instanceKey)); !errors.Is(err, users.ErrLogin) {
+		t.Errorf("the instance's password was taken away: %v", err)
+	}
+}
