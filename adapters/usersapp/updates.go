@@ -223,9 +223,11 @@ func (c *conn) updates(ctx context.Context) error {
 	defer c.telling.Unlock()
 	c.mu.Lock()
 	dirty, resync := c.dirty, c.resync
-	if len(dirty) > 0 || resync {
-		c.dirty, c.resync = make(map[change]bool), false
+	if len(dirty) == 0 && !resync {
+		c.mu.Unlock()
+		return nil
 	}
+	c.dirty, c.resync = make(map[change]bool), false
 	c.mu.Unlock()
 	for _, f := range c.feeds {
 		if resync {

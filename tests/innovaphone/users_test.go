@@ -19,6 +19,10 @@ const usersKey = "canary-users-password"
 func (s *site) asUsers() users.Config {
 	s.t.Helper()
 	s.API(s.t, http.StatusNoContent, http.MethodPut, "/tenants/"+s.tenant+"/users-key", map[string]any{"key": usersKey})
+	proc.Eventually(s.t, "the views have the category", func() bool { // which Users reads, and this does as well
+		items, _ := s.API(s.t, http.StatusOK, http.MethodGet, "/categories?tenant="+s.tenant, nil)["items"].([]any)
+		return len(items) == 2
+	})
 	return users.Config{URL: "ws://" + s.Phones + "/acme.example/devices/users", Password: usersKey, Category: s.desk, User: s.user, Retry: 50 * time.Millisecond}
 }
 
