@@ -44,6 +44,9 @@ func (a *app) serveCmd() *cobra.Command {
 		if err != nil {
 			return exitError{exitUsage, err}
 		}
+		if a.getenv("GOGC") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
 		logger, err := a.logger(cfg)
 		if err != nil {
 			return exitError{exitUsage, err}
@@ -52,6 +55,10 @@ func (a *app) serveCmd() *cobra.Command {
 	}
 	return cmd
 }
+
+// gcPercent is how much the heap may grow between two collections where GOGC does not say: a fifth of the memory less
+// than with Go's 100, for one to two hundredths of the processor time.
+const gcPercent = 70
 
 // logger writes JSON, or text on a terminal, to standard error.
 func (a *app) logger(cfg Config) (zerolog.Logger, error) {
