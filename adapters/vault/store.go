@@ -227,6 +227,9 @@ func openReaders(path string, n int) (readers, error) {
 
 // take lends a connection, to be put back, or answers ctx's error; once closed ErrClosed.
 func (r readers) take(ctx context.Context) (*sqlite.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case conn, open := <-r:
 		if !open {

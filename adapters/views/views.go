@@ -350,6 +350,9 @@ func openReaders(path string, n int) (readers, error) {
 }
 
 func (r readers) take(ctx context.Context) (*sqlite.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case conn := <-r:
 		return conn, nil
