@@ -107,6 +107,7 @@ func TestEveryMountIsLookedAt(t *testing.T) {
 		"registry.Init":        {"commands/registry_test.go", "TestResolvingBindsACodeToThePhone", "code."},
 		"updateserver.Segment": {"adapters/updateserver/updateserver_test.go", "TestAPhoneRunsItsScriptOnce", "device.script_run"},
 		"usersapp.Match":       {"tests/users/users_test.go", "TestANoticeIsKeptUntilSomebodyTakesIt", "notice.acknowledged"},
+		"usersapp.MatchPage":   {"tests/innovaphone/users_test.go", "TestUsersFetchesAPage", "device.page_requested"},
 		"registry.REST":        {"adapters/registry/registry_test.go", "TestTwoDevicesServersAndOneRegistry", "registry"},
 	}
 	found := routesOf(t, "../../cmd/ledgerline", regexp.MustCompile(`\{(?:Segment|Match): ([\w.]+), Handler`))
