@@ -173,7 +173,7 @@ func (s *Service) redeemAsSysclient(ctx context.Context, in AdmitSysclient) (Adm
 	settle, cancel := context.WithTimeout(ctx, redemptionWait)
 	defer cancel()
 	// What goes wrong here the reactor tries again; what counts is whether the device was assigned.
-	settled := s.Settle(settle, out.Events)
+	settled := s.settleRedemption(settle, out)
 	d, _, err := load[domain.Device](ctx, s.Log, redeemed.DeviceID.Stream())
 	if err != nil {
 		return Admission{}, err

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"time"
 
 	"ledgerline/domain"
 )
@@ -49,11 +48,11 @@ func (s *Service) ProvisionPhone(ctx context.Context, in ProvisionPhone) (domain
 	if code.Quarantine {
 		return "", ErrQuarantined
 	}
-	redeemed, _, err := s.RedeemCode(ctx, RedeemCode{Code: in.Code, MAC: in.MAC})
-	if err != nil {
-		return "", err
+	redeemed, out, err := s.RedeemCode(ctx, RedeemCode{Code: in.Code, MAC: in.MAC})
+	if err == nil {
+		err = s.settleRedemption(ctx, out)
 	}
-	if err := s.assignedBy(ctx, redeemed.DeviceID, code.CodeID); err != nil {
+	if err != nil {
 		return "", err
 	}
 	line, err := s.accountOf(ctx, code.TenantID, code.UserID, in)
@@ -62,22 +61,6 @@ func (s *Service) ProvisionPhone(ctx context.Context, in ProvisionPhone) (domain
 	}
 	_, err = s.AssociateLine(ctx, AssociateLine{DeviceID: redeemed.DeviceID, LineID: line})
 	return redeemed.DeviceID, err
-}
-
-// assignedBy waits until the device has come to where the code leads. ErrBusy when it takes more than a few seconds.
-func (s *Service) assignedBy(ctx context.Context, id domain.DeviceID, code domain.CodeID) error {
-	for range 200 {
-		d, _, err := load[domain.Device](ctx, s.Log, id.Stream())
-		if err != nil || d.CodeID == code {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(25 * time.Millisecond):
-		}
-	}
-	return ErrBusy
 }
 
 // accountOf is the tenant's line of the user name, with the password; one is made when there is none. Where the code is a

@@ -107,3 +107,37 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 	}
 	return Redeemed{DeviceID: device, TenantID: code.TenantID, Purpose: code.Purpose, Position: out.Position}, out, nil
 }
+
+// settleRedemption follows the story of what RedeemCode answered out to its end: also that of a redemption of a moment ago,
+// by the phone's request before this one, which may still be under way.
+func (s *Service) settleRedemption(ctx context.Context, out Outcome) error {
+	story := out.Events
+	if len(story) == 0 {
+		var err error
+		if story, err = s.redeemedJustNow(ctx, out.Stream); err != nil {
+			return err
+		}
+	}
+	return s.Settle(ctx, story)
+}
+
+// redeemedJustNow is the redemption of a code that the phone's request before this one redeemed, whose story may still be
+// under way; none when it was longer ago than any phone waits.
+func (s *Service) redeemedJustNow(ctx context.Context, code domain.StreamID) (story []domain.Recorded, err error) {
+	for r, err := range s.Log.Read(ctx, code, 0) {
+		if err != nil {
+			return nil, err
+		}
+		if r.Type == (domain.CodeRedeemed{}).EventType() {
+			story = []domain.Recorded{r}
+		}
+	}
+	if len(story) == 0 {
+		return nil, nil
+	}
+	m, err := story[0].Meta()
+	if s.now().Sub(m.RecordedAt) > redemptionWait {
+		story = nil
+	}
+	return story, err
+}

@@ -335,24 +335,13 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 	}
 	ctx, cancel := context.WithTimeout(ctx, redemptionWait)
 	defer cancel()
-	story := out.Events
-	if len(story) == 0 {
-		story, err = s.redeemedJustNow(ctx, out.Stream)
-	}
-	if err == nil {
-		err = s.Settle(ctx, story)
-	}
-	if err != nil {
+	if err := s.settleRedemption(ctx, out); err != nil {
 		if ctx.Err() != nil {
 			return Shelved{}, false, ErrNotYet
 		}
 		return Shelved{}, false, err
 	}
-	head, err := s.Log.Head(ctx)
-	if err == nil {
-		err = s.Shelf.WaitFor(ctx, head)
-	}
-	if err != nil {
+	if err := s.CatchUp(ctx); err != nil {
 		return Shelved{}, false, errors.Join(ErrNotYet, err)
 	}
 	row, found, err := s.Shelf.ByMAC(ctx, who.MAC)
@@ -362,25 +351,14 @@ func (s *Service) redeemOnPhone(ctx context.Context, in ServeFile, who Recogniti
 	return row, found, err
 }
 
-// redeemedJustNow is the redemption of a code that the phone's request before this one redeemed, whose story may still be
-// under way; none when it was longer ago than any phone waits.
-func (s *Service) redeemedJustNow(ctx context.Context, code domain.StreamID) (story []domain.Recorded, err error) {
-	for r, err := range s.Log.Read(ctx, code, 0) {
-		if err != nil {
-			return nil, err
-		}
-		if r.Type == (domain.CodeRedeemed{}).EventType() {
-			story = []domain.Recorded{r}
-		}
+// CatchUp returns when the views show what is recorded now, or with ctx's error: for a caller who was just told that
+// something is recorded, elsewhere, and counts on finding it.
+func (s *Service) CatchUp(ctx context.Context) error {
+	head, err := s.Log.Head(ctx)
+	if err != nil {
+		return err
 	}
-	if len(story) == 0 {
-		return nil, nil
-	}
-	m, err := story[0].Meta()
-	if s.now().Sub(m.RecordedAt) > redemptionWait {
-		story = nil
-	}
-	return story, err
+	return s.Shelf.WaitFor(ctx, head)
 }
 
 // serveOwn answers with one of the device's own files.

@@ -133,7 +133,7 @@ func (s *Service) ProvisionPort(ctx context.Context, in ProvisionPort) (domain.D
 	if err != nil {
 		return "", err
 	}
-	return redeemed.DeviceID, s.Settle(ctx, out.Events)
+	return redeemed.DeviceID, s.settleRedemption(ctx, out)
 }
 
 // port is the device that an analog port of the phone with this MAC is; one not known yet is made known first.

@@ -85,6 +85,9 @@ const (
 	ProxyDomain = "domain"
 )
 
+// catchUp is how long an answer waits for the views to show what is recorded.
+const catchUp = time.Second
+
 // Server serves connections of Users. Safe for concurrent use. Whoever makes it closes it.
 type Server struct {
 	opt    Options
@@ -366,6 +369,10 @@ func answerTo(r wire.Request, mt string, fields reply) reply {
 func (c *conn) answer(ctx context.Context, r wire.Request) error {
 	var fields reply
 	var err error
+	// What an administrator has just set up is there; views that are far behind are told from as they are.
+	current, done := context.WithTimeout(ctx, catchUp)
+	_ = c.s.opt.Service.CatchUp(current)
+	done()
 	switch r.MT {
 	case "AppInfo":
 		fields = c.s.info(r)
