@@ -65,7 +65,9 @@ type Runner struct {
 
 	apply sync.Mutex // one commit, or one change of generation, at a time
 	live  Generation // nil while nothing can be updated; guarded by apply
-	begun time.Time  // when the last commit of follow began; its own
+	// Of follow's last commit; its own.
+	ended time.Time
+	took  time.Duration
 
 	// What open found; its own, for it may have to ask the log several times.
 	opened, current bool
@@ -146,13 +148,14 @@ func Patient(ctx context.Context) context.Context { return context.WithValue(ctx
 
 func isPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil }
 
-// commitEvery is how often rows are committed while nobody waits for them: a commit costs more than most events.
-const commitEvery = 20 * time.Millisecond
+// restMost bounds the rest between two commits.
+const restMost = 20 * time.Millisecond
 
-// pace lets more events come into the next commit, unless somebody waits for it or the last one is long ago.
+// pace lets more events come into the next commit, unless somebody waits for it: a commit costs more than most events. The
+// rest is twice as long as the last commit took, so that views that are busy are so for a third of the time, and what is
+// recorded while they are not is shown at once.
 func (r *Runner) pace(ctx context.Context) {
-	defer func() { r.begun = time.Now() }()
-	rest := time.NewTimer(time.Until(r.begun.Add(commitEvery)))
+	rest := time.NewTimer(time.Until(r.ended.Add(min(2*r.took, restMost))))
 	defer rest.Stop()
 	for {
 		r.mu.Lock()
@@ -380,6 +383,8 @@ func (r *Runner) follow(ctx context.Context) error {
 		if r.live == nil {
 			return ErrNotReady
 		}
+		begun := time.Now()
+		defer func() { r.ended = time.Now(); r.took = r.ended.Sub(begun) }()
 		if r.opts.OnCommit != nil {
 			r.opts.OnCommit(streams(facts))
 		}
