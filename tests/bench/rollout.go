@@ -103,10 +103,14 @@ type progress struct {
 	Counts map[string]int `json:"counts"`
 }
 
+// progress is where the rollout stands; the zero one while it cannot be seen yet.
 func (r *rolloutBench) progress() (p progress, err error) {
-	b, err := r.call(http.StatusOK, http.MethodGet, "/rollouts/r1/progress", nil)
-	if err != nil {
+	status, b, err := r.Call(r.ctx, http.DefaultClient, r.key, http.MethodGet, "/rollouts/r1/progress", nil)
+	switch {
+	case err != nil || status == http.StatusNotFound:
 		return p, err
+	case status != http.StatusOK:
+		return p, fmt.Errorf("progress: %d %.300s", status, b)
 	}
 	return p, json.Unmarshal(b, &p)
 }
