@@ -63,11 +63,23 @@ func (s *site) config(kind string, parameters map[string]any, categories ...stri
 // state is how far a job has come on a device, and why: "" when it never had it.
 func (s *site) state(job string, mac domain.MAC) (state, reason string) {
 	s.t.Helper()
-	items, _ := s.API(s.t, http.StatusOK, http.MethodGet, "/jobs/"+job+"/devices", nil)["items"].([]any)
-	for _, i := range items {
-		if d, ok := i.(map[string]any); ok && d["device"] == string(mac) {
-			state, _ = d["state"].(string)
-			reason, _ = d["reason"].(string)
+	token, err := s.Token()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	status, body, err := s.Call(s.t.Context(), http.DefaultClient, token, http.MethodGet, "/jobs/"+job+"/devices", nil)
+	if err != nil || status != http.StatusOK {
+		return "", fmt.Sprintf("status %d, %v", status, err) // the views may not have come to the job yet
+	}
+	var list struct {
+		Items []struct{ Device, State, Reason string }
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range list.Items {
+		if d.Device == string(mac) {
+			state, reason = d.State, d.Reason
 		}
 	}
 	return state, reason
@@ -94,10 +106,19 @@ func (s *site) watchJob(job string) <-chan []string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	proc.Eventually(s.t, "the views have come to the job", func() bool {
+		status, _, err := s.Call(s.t.Context(), http.DefaultClient, token, http.MethodGet, "/jobs/"+job, nil)
+		return err == nil && status == http.StatusOK
+	})
 	done, begun := make(chan []string, 1), make(chan struct{})
 	go func() {
 		var seen []string
-		defer func() { done <- seen }()
+		defer func() {
+			if len(seen) == 0 {
+				close(begun)
+			}
+			done <- seen
+		}()
 		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.Admin+"/api/v1/jobs/"+job+"/progress", nil)
 		if err != nil {
 			return
