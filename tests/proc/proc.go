@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,18 +33,25 @@ func root() string {
 
 // Build builds the program, once, and answers where it is.
 var Build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "ledgerline-bin-")
+	// One for each tree, replaced by the next build of it: tests do not know when the last one that uses it has ended.
+	cache, err := os.UserCacheDir()
 	if err != nil {
+		cache = os.TempDir()
+	}
+	tree := sha256.Sum256([]byte(root()))
+	dir := filepath.Join(cache, "ledgerline-tests", hex.EncodeToString(tree[:8]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	bin := filepath.Join(dir, "ledgerline")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/ledgerline")
+	fresh := fmt.Sprint(bin, ".", os.Getpid())
+	cmd := exec.Command("go", "build", "-o", fresh, "./cmd/ledgerline")
 	cmd.Dir = root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}
-	return bin, nil
+	return bin, os.Rename(fresh, bin)
 })
 
 // Binary is the built program.
