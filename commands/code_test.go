@@ -129,6 +129,24 @@ func TestLiveCodesDiffer(t *testing.T) {
 	}
 }
 
+// A user, and a tenant, has only so many codes that are alive; those of rollouts, and dead ones, are not counted.
+func TestSoManyLiveCodes(t *testing.T) {
+	k := start(t, commandstest.With(func(s *commands.Service) { s.CodesPerUser, s.CodesPerTenant = 2, 3 }))
+	issue := func(purpose string, user domain.UserID) error {
+		_, _, err := k.IssueCode(k.ctx, commands.IssueCode{TenantID: "acme", CategoryID: desk, UserID: user, Purpose: purpose})
+		return err
+	}
+	first := k.issue("self_service")
+	k.issue("self_service")
+	k.refused(domain.ErrTooManyCodes, func() error { return issue("self_service", "anna") })
+	k.ok(issue("rollout", "anna"))
+	k.ok(issue("administrative", ""))
+	k.refused(domain.ErrTooManyCodes, func() error { return issue("administrative", "") })
+	_, err := k.RevokeCode(k.ctx, commands.RevokeCode{ID: first.ID})
+	k.ok(err)
+	k.ok(issue("self_service", "anna"))
+}
+
 func TestRedeemingACode(t *testing.T) {
 	k := start(t)
 	k.line("l1", "acme", "anna")

@@ -25,7 +25,7 @@ type IssuedCode struct {
 }
 
 // IssueCode draws the digits, or has the registry elsewhere draw them. Errors: ErrNoDevicesURL, ErrRegistry, ErrInvalid, domain.ErrTenantUnknown, domain.ErrTenantDeleted, those of
-// domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant.
+// domain.Category.Takes, domain.ErrNotProvisioning, domain.ErrUserUnknown, domain.ErrUserOfOtherTenant, domain.ErrTooManyCodes.
 func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outcome, error) {
 	if err := check(in); err != nil {
 		return IssuedCode{}, Outcome{}, err
@@ -43,6 +43,9 @@ func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outc
 	if _, err := s.provisioning(ctx, in.TenantID, in.CategoryID); err != nil {
 		return IssuedCode{}, Outcome{}, err
 	}
+	if err := s.roomForCode(ctx, in); err != nil {
+		return IssuedCode{}, Outcome{}, err
+	}
 	now := s.now()
 	issued := domain.CodeIssued{CodeID: domain.CodeID(newID()), TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID,
 		Purpose: in.Purpose, Epoch: domain.Epoch(now), IssuedAt: now, ValidUntil: now.Add(s.ttl(in.Purpose)), MAC: in.MAC}
@@ -58,4 +61,17 @@ func (s *Service) IssueCode(ctx context.Context, in IssueCode) (IssuedCode, Outc
 		return IssuedCode{}, out, err
 	}
 	return IssuedCode{issued.CodeID, digits, issued.ValidUntil}, out, nil
+}
+
+// roomForCode is nil while the tenant and the user have fewer live codes than they may have: each makes guessing one easier.
+// As the views have it: of codes issued side by side, one too many may pass.
+func (s *Service) roomForCode(ctx context.Context, in IssueCode) error {
+	if in.Purpose == "rollout" || s.CodesPerTenant == 0 && s.CodesPerUser == 0 {
+		return nil
+	}
+	ofTenant, ofUser, err := s.Candidates.CodesAlive(ctx, domain.Position{}, in.TenantID, in.UserID)
+	if err == nil && (s.CodesPerTenant > 0 && ofTenant >= s.CodesPerTenant || s.CodesPerUser > 0 && ofUser >= s.CodesPerUser) {
+		err = domain.ErrTooManyCodes
+	}
+	return err
 }

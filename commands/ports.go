@@ -282,6 +282,8 @@ type Candidates interface {
 	// LiveCodes counts what the key of epoch is needed for: codes that are not dead yet (issued, not expired, revoked or
 	// redeemed), those of softphones that can be used after now, and codes whose notice still waits.
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (int, error)
+	// CodesAlive counts the codes that are not dead yet and not a rollout's: the tenant's, and those of the user (none for "").
+	CodesAlive(ctx context.Context, at domain.Position, tenant domain.TenantID, user domain.UserID) (ofTenant, ofUser int, err error)
 	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
 	DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error)
 	// Gateways lists the gateways that were not removed, by id.

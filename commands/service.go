@@ -72,6 +72,8 @@ type Service struct {
 	// CodeTTL overrides domain.CodeTTL per purpose. CodeLength is 12 (zero) or 16.
 	CodeTTL    map[string]time.Duration
 	CodeLength int
+	// CodesPerTenant and CodesPerUser bound the live codes that are not a rollout's; zero means no bound.
+	CodesPerTenant, CodesPerUser int
 	// SoftphoneLinks lets the retail apps of Cloud Softphone's vendor in, which are opened by a link.
 	SoftphoneLinks bool
 	// DiscoveryCap bounds device.discovered per hour; zero means 2000.

@@ -198,6 +198,8 @@ var (
 	ErrCodeRedeemed = errors.New("code has been used")
 	ErrCodeRevoked  = errors.New("code was revoked")
 	ErrCodeBound    = errors.New("code is for another phone")
+	// ErrTooManyCodes: the tenant, or the user, has as many live codes as it may have.
+	ErrTooManyCodes = errors.New("there are too many live codes already: revoke some, or wait until they expire")
 	// ErrCodeRefused is what a phone is told for each of the above, and for digits that never were a code.
 	ErrCodeRefused = errors.New("code not accepted")
 )

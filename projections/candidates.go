@@ -124,6 +124,16 @@ func (c Candidates) DueCodes(ctx context.Context, at domain.Position, now time.T
 	return due, err
 }
 
+// CodesAlive counts the codes that are not dead yet and not a rollout's: the tenant's, and those of the user (none for "").
+func (c Candidates) CodesAlive(ctx context.Context, at domain.Position, tenant domain.TenantID, user domain.UserID) (ofTenant, ofUser int, err error) {
+	const sql = "SELECT count(*), count(CASE WHEN user_id = ?2 THEN 1 END) FROM codes WHERE tenant_id = ?1 AND state = 'live' AND purpose <> 'rollout'"
+	err = c.query(ctx, at, sql, []any{string(tenant), string(user)}, func(r Row) error {
+		ofTenant, ofUser = int(r.Int(0)), int(r.Int(1))
+		return nil
+	})
+	return ofTenant, ofUser, err
+}
+
 // LiveCodes counts what the key of epoch is needed for: codes that are not dead yet (issued, not expired, revoked or
 // redeemed); of softphones, not used and good after now; and codes whose notice still waits.
 func (c Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {

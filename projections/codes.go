@@ -65,13 +65,14 @@ func codeState(c domain.Code) string {
 	return CodeLive
 }
 
-var codes = newNoun("code", "codes", 2, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "deadline INTEGER"},
+var codes = newNoun("code", "codes", 3, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "deadline INTEGER"},
 	func(_ string, d *Doc[domain.Code]) []any {
 		return []any{orNull(d.State.CodeID), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), orNull(d.State.Purpose), codeState(d.State), orNull(d.State.Epoch), micros(d.State.Deadline())}
 	},
 	"CREATE INDEX codes_id ON codes (code_id) WHERE code_id IS NOT NULL",
 	"CREATE INDEX codes_tenant ON codes (tenant_id, code_id)",
 	"CREATE INDEX codes_user ON codes (user_id) WHERE user_id IS NOT NULL",
+	"CREATE INDEX codes_alive ON codes (tenant_id, purpose, user_id) WHERE state = 'live'",
 	"CREATE INDEX codes_due ON codes (deadline) WHERE state = 'live'",
 	"CREATE INDEX codes_epoch ON codes (epoch) WHERE state = 'live'")
 

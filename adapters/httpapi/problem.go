@@ -134,6 +134,7 @@ var (
 		{domain.ErrCodeRedeemed, "code-redeemed"},
 		{domain.ErrCodeRevoked, "code-revoked"},
 		{domain.ErrCodeRefused, "code-refused"},
+		{domain.ErrTooManyCodes, "too-many-codes"},
 		{commands.ErrNoDevicesURL, "no-devices-url"},
 		{domain.ErrTokenExists, "token-exists"},
 		{domain.ErrTokenDead, "token-dead"},

@@ -173,6 +173,9 @@ func (c *conn) code(ctx context.Context, r wire.Request) reply {
 			errors.Is(err, domain.ErrCategoryOfOtherTenant) || errors.Is(err, domain.ErrNotProvisioning) || errors.Is(err, domain.ErrCategoryRetired) {
 			return reply{"error": "no such provisioning category"}
 		}
+		if errors.Is(err, domain.ErrTooManyCodes) {
+			return reply{"error": domain.ErrTooManyCodes.Error()}
+		}
 		c.log.Error().Err(err).Str("tenant_id", string(in.TenantID)).Msg("users: a code could not be issued")
 		return reply{"error": "try again later"}
 	}

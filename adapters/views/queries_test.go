@@ -164,6 +164,7 @@ func TestCandidates(t *testing.T) {
 			Digits: sealed("codeepoch-2026.11.02", "1"), Epoch: "codeepoch-2026.11.02", IssuedAt: noon, ValidUntil: until})
 	}
 	issue("k1", noon.Add(time.Minute))
+	o.add(domain.CodeStream("digestk9"), domain.CodeIssued{CodeID: "k9", TenantID: "t1", CategoryID: "c1", UserID: "u1", Purpose: "self_service", Epoch: "codeepoch-2026.11.01", IssuedAt: noon, ValidUntil: noon.Add(time.Hour)})
 	issue("k2", noon.Add(time.Hour))
 	issue("k3", noon.Add(time.Second))
 	o.add(domain.CodeStream("digestk3"), domain.CodeRevoked{CodeID: "k3"})
@@ -206,6 +207,8 @@ func TestCandidates(t *testing.T) {
 	check("due codes", []domain.CodeRef{{ID: "k1", Stream: "code-digestk1"}}, due, err)
 	n, err := c.LiveCodes(ctx, at, "codeepoch-2026.11.02", noon)
 	check("live codes", 2, n, err)
+	ofTenant, ofUser, err := c.CodesAlive(ctx, at, "t1", "u1")
+	check("live codes of a tenant and a user", [2]int{1, 1}, [2]int{ofTenant, ofUser}, err)
 	ref, ok, err := c.CodeByID(ctx, at, "k2")
 	check("code by id", domain.CodeRef{ID: "k2", Stream: "code-digestk2"}, ref, err)
 	if _, unknown, err := c.CodeByID(ctx, at, "nobody"); !ok || unknown || err != nil {

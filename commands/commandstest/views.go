@@ -374,6 +374,24 @@ func (c *Candidates) CodeByID(ctx context.Context, at domain.Position, id domain
 	return domain.CodeRef{}, false, nil
 }
 
+// CodesAlive implements commands.Candidates.
+func (c *Candidates) CodesAlive(ctx context.Context, at domain.Position, tenant domain.TenantID, user domain.UserID) (ofTenant, ofUser int, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return 0, 0, err
+	}
+	defer c.w.mu.Unlock()
+	for _, code := range c.w.codes {
+		if code.TenantID != tenant || !alive(code) || code.Purpose == "rollout" {
+			continue
+		}
+		ofTenant++
+		if user != "" && code.UserID == user {
+			ofUser++
+		}
+	}
+	return ofTenant, ofUser, nil
+}
+
 // LiveCodes implements commands.Candidates.
 func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {
 	if err := c.w.waitFor(ctx, at); err != nil {

@@ -39,14 +39,6 @@ import (
 	"ledgerline/tests/proc"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := proc.Build(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(bin))
-	}
-	os.Exit(code)
-}
-
 func TestScripts(t *testing.T) {
 	testscript.Run(t, params(proc.Binary(t)))
 }
