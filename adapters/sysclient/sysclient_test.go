@@ -136,6 +136,9 @@ func (o *office) dial(at string) *device {
 	return &device{o.t, ws, wire.Identify{ID: string(mac), Product: "IP222", Version: "13r3 sr1 [13.5421/135421/1300]", Platform: wire.Platform{Type: "PHONE"}, FwBuild: "135421"}}
 }
 
+// try sends as long as the connection is there: whoever is in trouble may be shut out at any moment.
+func (d *device) try(b []byte) { _ = d.ws.Write(context.WithoutCancel(d.t.Context()), websocket.MessageBinary, b) }
+
 func (d *device) send(b []byte) {
 	d.t.Helper()
 	if err := d.ws.Write(d.t.Context(), websocket.MessageBinary, b); err != nil {
@@ -727,20 +730,20 @@ func TestTunnelTrouble(t *testing.T) {
 	}{
 		{"it goes at the request", func(d *device, f *wire.Tunnel) bool { _ = d.ws.CloseNow(); return false }, commands.ErrOffline},
 		{"it shuts the tunnel", func(d *device, f *wire.Tunnel) bool {
-			d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventShutdown}}.Bytes())
+			d.try(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventShutdown}}.Bytes())
 			return true
 		}, commands.ErrNoAnswer},
 		{"no HTTP", func(d *device, f *wire.Tunnel) bool {
 			if f.Event == wire.EventSend {
-				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventSendResult}}.Bytes())
+				d.try(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventSendResult}}.Bytes())
 			} else if f.Event == wire.EventReceive {
-				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("hello\r\n\r\n")}}.Bytes())
+				d.try(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("hello\r\n\r\n")}}.Bytes())
 			}
 			return true
 		}, commands.ErrNoAnswer},
 		{"a flood nobody asked for", func(d *device, f *wire.Tunnel) bool {
 			for range 40 {
-				d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("x")}}.Bytes())
+				d.try(wire.Frame{Tunnel: &wire.Tunnel{ID: f.ID, Event: wire.EventReceiveResult, Data: []byte("x")}}.Bytes())
 			}
 			return true
 		}, commands.ErrNoAnswer},
@@ -760,7 +763,7 @@ func TestTunnelTrouble(t *testing.T) {
 						continue
 					}
 					if strings.Contains(string(f.Tunnel.Data), "/cfg.txt") { // its address is read back
-						d.send(wire.Frame{Tunnel: &wire.Tunnel{ID: f.Tunnel.ID, Event: wire.EventShutdown}}.Bytes())
+						d.try(wire.Frame{Tunnel: &wire.Tunnel{ID: f.Tunnel.ID, Event: wire.EventShutdown}}.Bytes())
 						continue
 					}
 					if !c.at(d, f.Tunnel) {
