@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"ledgerline/domain"
 )
 
@@ -65,9 +67,8 @@ type Runner struct {
 
 	apply sync.Mutex // one commit, or one change of generation, at a time
 	live  Generation // nil while nothing can be updated; guarded by apply
-	// Of follow's last commit; its own.
-	ended time.Time
-	took  time.Duration
+	ended time.Time  // when follow's last commit did; its own
+	quick *rate.Limiter
 
 	// What open found; its own, for it may have to ask the log several times.
 	opened, current bool
@@ -93,7 +94,7 @@ type Runner struct {
 // NewRunner makes a runner; Run starts it.
 func NewRunner(o Options) *Runner {
 	return &Runner{opts: o, plan: NewPlan(o.Projections), fresh: newFreshness(), moved: make(chan struct{}), problems: make(map[string]string),
-		hurry: make(chan struct{}, 1), rebuild: make(chan struct{}, 1), rebuilt: make(chan struct{}), ready: make(chan struct{})}
+		hurry: make(chan struct{}, 1), quick: rate.NewLimiter(quickCommits, quickAtOnce), rebuild: make(chan struct{}, 1), rebuilt: make(chan struct{}), ready: make(chan struct{})}
 }
 
 // Freshness tells whether configuration files are current, as far as the views have come.
@@ -148,15 +149,21 @@ func Patient(ctx context.Context) context.Context { return context.WithValue(ctx
 
 func isPatient(ctx context.Context) bool { return ctx.Value(patientKey{}) != nil }
 
-// restMost bounds the rest between two commits.
-const restMost = 20 * time.Millisecond
+// A commit costs more than most events. So many a second, and so many at once, come as soon as there is something to commit;
+// beyond that there is a rest before each while nobody waits. What is recorded now and then is shown at once.
+const (
+	quickCommits = 20
+	quickAtOnce  = 60
+	rest         = 20 * time.Millisecond
+)
 
-// pace lets more events come into the next commit, unless somebody waits for it: a commit costs more than most events. The
-// rest is twice as long as the last commit took, so that views that are busy are so for a third of the time, and what is
-// recorded while they are not is shown at once.
+// pace lets more events come into the next commit, unless somebody waits for it.
 func (r *Runner) pace(ctx context.Context) {
-	rest := time.NewTimer(time.Until(r.ended.Add(min(2*r.took, restMost))))
-	defer rest.Stop()
+	if r.quick.Allow() {
+		return
+	}
+	over := time.NewTimer(time.Until(r.ended.Add(rest)))
+	defer over.Stop()
 	for {
 		r.mu.Lock()
 		waiting := r.waiting
@@ -166,7 +173,7 @@ func (r *Runner) pace(ctx context.Context) {
 		}
 		select {
 		case <-r.hurry:
-		case <-rest.C:
+		case <-over.C:
 			return
 		case <-ctx.Done():
 			return
@@ -383,8 +390,7 @@ func (r *Runner) follow(ctx context.Context) error {
 		if r.live == nil {
 			return ErrNotReady
 		}
-		begun := time.Now()
-		defer func() { r.ended = time.Now(); r.took = r.ended.Sub(begun) }()
+		defer func() { r.ended = time.Now() }()
 		if r.opts.OnCommit != nil {
 			r.opts.OnCommit(streams(facts))
 		}
