@@ -137,7 +137,9 @@ func (o *office) dial(at string) *device {
 }
 
 // try sends as long as the connection is there: whoever is in trouble may be shut out at any moment.
-func (d *device) try(b []byte) { _ = d.ws.Write(context.WithoutCancel(d.t.Context()), websocket.MessageBinary, b) }
+func (d *device) try(b []byte) {
+	_ = d.ws.Write(context.WithoutCancel(d.t.Context()), websocket.MessageBinary, b)
+}
 
 func (d *device) send(b []byte) {
 	d.t.Helper()
