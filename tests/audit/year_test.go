@@ -153,7 +153,7 @@ func (s *site) day(n int) {
 
 // fetch lets every phone look for news; one that got other bytes than before writes it down.
 func (s *site) fetch() {
-	at, err := s.Reactor.Settle(s.t.Context())
+	at, err := s.Settle(s.t.Context())
 	s.ok(err)
 	for _, mac := range s.phones {
 		if s.erased[domain.DeviceID(mac)] {
@@ -209,7 +209,7 @@ func TestAYearOfOneSite(t *testing.T) {
 			s.day(n)
 			for head.Commit+uint64(len(s.phones)) < due { // a busy day
 				s.day(n)
-				head, err = s.Reactor.Settle(t.Context())
+				head, err = s.Settle(t.Context())
 				s.ok(err)
 			}
 		}

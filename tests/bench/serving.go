@@ -78,11 +78,7 @@ func newFleet(b *bench, n int) (*fleet, error) {
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	at, err := f.Reactor.Settle(b.ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Runner.WaitFor(b.ctx, at); err != nil {
+	if _, err := f.Settle(b.ctx); err != nil {
 		return nil, err
 	}
 	return f, f.serveHTTP(b.ctx)

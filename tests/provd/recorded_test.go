@@ -68,7 +68,7 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 				if c.prepare != nil {
 					c.prepare(s)
 				}
-				if _, err := s.rig.Reactor.Settle(t.Context()); err != nil {
+				if _, err := s.rig.Settle(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				before, err := s.rig.Ledger.Head(t.Context())

@@ -19,6 +19,7 @@ import (
 	"ledgerline/adapters/vault"
 	"ledgerline/adapters/views"
 	"ledgerline/commands"
+	"ledgerline/domain"
 	"ledgerline/projections"
 )
 
@@ -108,6 +109,17 @@ func (r *Rig) Start(ctx context.Context) error {
 	g.Go(func() error { return r.Service.RunDeliveries(ctx) })
 	go func() { r.done <- g.Wait() }()
 	return nil
+}
+
+// Settle waits until nothing is left to react to and readers see all of it, and returns the end of the log at that moment:
+// a phone that asks next gets the outcome. Reactor.Settle alone does not promise that, for views that are busy rest
+// between commits.
+func (r *Rig) Settle(ctx context.Context) (domain.Position, error) {
+	at, err := r.Reactor.Settle(ctx)
+	if err != nil {
+		return at, err
+	}
+	return at, r.Runner.WaitFor(ctx, at)
 }
 
 // Close ends what runs and closes the stores.
