@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/aymanbagabas/go-udiff"
-	"github.com/danielgtaylor/huma/v2"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -83,7 +82,7 @@ func (a *api) backups() {
 		out.Body.Diff, err = udiff.ToUnified(fmt.Sprint(in.With), fmt.Sprint(in.Backup), from, udiff.Lines(from, to), udiff.DefaultContextLines)
 		return out, err
 	})
-	huma.Register(a.huma, a.operation(op{"POST", "/devices/{id}/backups/{backup}/reveal", "reveal-device-backup", "The very bytes of a configuration a phone has uploaded, secrets and all; recorded", admins, http.StatusOK}), func(ctx context.Context, in *struct {
+	read(a, op{"POST", "/devices/{id}/backups/{backup}/reveal", "reveal-device-backup", "The very bytes of a configuration a phone has uploaded, secrets and all; recorded", admins, http.StatusOK}, func(ctx context.Context, in *struct {
 		ByID
 		Backup int64 `path:"backup" minimum:"0"`
 		Body   struct {
@@ -92,13 +91,13 @@ func (a *api) backups() {
 	}) (*revealed, error) {
 		id, _, err := a.lifeAt(ctx, in.ID, "")
 		if err != nil {
-			return nil, a.problemOf(ctx, err)
+			return nil, err
 		}
 		c := a.caller(ctx)
 		c.Reason = in.Body.Reason
 		data, out, err := a.Service.RevealBackup(commands.WithCaller(ctx, c), commands.RevealBackup{ID: id, Revision: domain.Revision(in.Backup)})
 		if err != nil {
-			return nil, a.problemOf(ctx, gone(err))
+			return nil, gone(err)
 		}
 		return &revealed{"text/plain", "verified", "no-store", out.Position.String(), data}, nil
 	})

@@ -197,16 +197,20 @@ func (a *api) run(ctx context.Context, in any, do func(context.Context, *command
 	dry, reason := member[bool](in, "DryRun"), member[string](in, "Reason")
 	caller.Reason = reason
 	ctx = commands.WithCaller(ctx, caller)
+	work := func(ctx context.Context, s *commands.Service) error {
+		_, err := do(ctx, s)
+		if errors.Is(err, errNotFound) && a.await(ctx, "") == nil { // nothing was recorded, and the views may not show it yet
+			_, err = do(ctx, s)
+		}
+		return err
+	}
 	if !dry {
-		if _, err := do(ctx, a.Service); err != nil {
+		if err := work(ctx, a.Service); err != nil {
 			return a.problemOf(ctx, err)
 		}
 		return nil
 	}
-	planned, err := a.Service.DryRun(ctx, func(ctx context.Context, s *commands.Service) error {
-		_, err := do(ctx, s)
-		return err
-	})
+	planned, err := a.Service.DryRun(ctx, work)
 	if err != nil {
 		return a.problemOf(ctx, err)
 	}

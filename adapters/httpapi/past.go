@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aymanbagabas/go-udiff"
-	"github.com/danielgtaylor/huma/v2"
 
 	"ledgerline/commands"
 	"ledgerline/domain"
@@ -258,7 +257,7 @@ type revealed struct {
 
 // reveal registers POST /devices/{id}/reveal.
 func (a *api) reveal() {
-	huma.Register(a.huma, a.operation(op{"POST", "/devices/{id}/reveal", "reveal-file", "The very bytes of a file at a moment, secrets and all; recorded", admins, http.StatusOK}), func(ctx context.Context, in *struct {
+	read(a, op{"POST", "/devices/{id}/reveal", "reveal-file", "The very bytes of a file at a moment, secrets and all; recorded", admins, http.StatusOK}, func(ctx context.Context, in *struct {
 		ByID
 		Body struct {
 			Path   string `json:"path" minLength:"1" maxLength:"500"`
@@ -268,18 +267,18 @@ func (a *api) reveal() {
 	}) (*revealed, error) {
 		id, at, err := a.lifeAt(ctx, in.ID, in.Body.AsOf)
 		if err != nil {
-			return nil, a.problemOf(ctx, err)
+			return nil, err
 		}
 		c := a.caller(ctx)
 		c.Reason = in.Body.Reason
 		f, data, out, err := a.Service.RevealConfig(commands.WithCaller(ctx, c), commands.RevealConfig{ID: id, Path: in.Body.Path, At: at})
 		switch {
 		case errors.Is(err, domain.ErrErased):
-			return nil, a.problemOf(ctx, newProblem(http.StatusGone, "erased", "its key was destroyed: "+f.Bytes))
+			return nil, newProblem(http.StatusGone, "erased", "its key was destroyed: "+f.Bytes)
 		case errors.Is(err, commands.ErrNoConfig), errors.Is(err, commands.ErrNoBlob), errors.Is(err, domain.ErrNoStream):
-			return nil, a.problemOf(ctx, errNotFound)
+			return nil, errNotFound
 		case err != nil:
-			return nil, a.problemOf(ctx, err)
+			return nil, err
 		}
 		return &revealed{strings.TrimSpace(f.ContentType), f.Bytes, "no-store", out.Position.String(), data}, nil
 	})

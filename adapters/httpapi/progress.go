@@ -34,6 +34,10 @@ func progress[P any](a *api, o op, look func(ctx context.Context, id string) (no
 		ByID
 		Accept string `header:"Accept" doc:"text/event-stream for a feed"`
 	}) (*huma.StreamResponse, error) {
+		err := a.await(ctx, "")
+		if err != nil {
+			return nil, a.problemOf(ctx, err)
+		}
 		body, _, err := text(ctx, in.ID)
 		if err != nil {
 			return nil, a.problemOf(ctx, err)

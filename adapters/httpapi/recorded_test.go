@@ -73,6 +73,9 @@ func TestEveryChangeIsOnRecord(t *testing.T) {
 			return "acme"
 		},
 		"POST /rollouts/{id}/rows/{row}/confirm": func(o *office) place {
+			head, err := o.Log.Head(t.Context())
+			o.ok(err)
+			o.ok(o.options.Wait.WaitFor(t.Context(), head))
 			row, err := projections.ListRolloutRows(t.Context(), o.options.Views, projections.RolloutRowFilter{Rollout: "acme"}, projections.Page{})
 			o.ok(err)
 			append_(o, domain.RolloutID("acme").Row(1), domain.RolloutRowQuarantined{CodeID: row.Items[0].CodeID, DeviceID: domain.DeviceID(phones["acme"])})
