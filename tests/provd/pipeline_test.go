@@ -63,6 +63,7 @@ func TestServing(t *testing.T) {
 func TestFirstContact(t *testing.T) {
 	s := newStand(t)
 	s.config(object{"id": "autoprov", "role": "autocreate", "parent_ids": []string{}, "deletable": false, "raw_config": lineOf("ap12345678")})
+	s.configDoc("autoprov") // what a reader sees, phones see
 	agent, file := yealink+"00:15:65:00:02:01", "/001565000201.cfg"
 	status, text := s.fetch(file, agent)
 	if status != 200 || !strings.Contains(text, "ap12345678") {
