@@ -2,6 +2,7 @@ package usersapp
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -39,7 +40,7 @@ func page(r *http.Request) (hwID, key, target string, ok bool) {
 func (s *Server) Page(w http.ResponseWriter, r *http.Request) {
 	hwID, key, target, ok := page(r)
 	s.mu.Lock()
-	c := s.keys[key]
+	c := s.keys[sha256.Sum256([]byte(key))]
 	s.mu.Unlock()
 	if !ok || c == nil || !s.opt.Client(r.Context()).Private {
 		http.NotFound(w, r)

@@ -24,6 +24,7 @@ package usersapp
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
@@ -101,7 +102,7 @@ type Server struct {
 	conns map[*conn]struct{}
 	// logged are the connections of each tenant, in the order they came; the instance's are the master tenant's.
 	logged map[domain.TenantID][]*conn
-	keys   map[string]*conn // for the passthrough
+	keys   map[[sha256.Size]byte]*conn // for the passthrough, by hash, so that no look-up tells how much of a key was right
 	// changed are streams that changed, and all that anything may have; nobody has been told yet.
 	changed map[domain.StreamID]bool
 	all     bool
@@ -122,7 +123,7 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{opt: o, conns: make(map[*conn]struct{}), logged: make(map[domain.TenantID][]*conn), keys: make(map[string]*conn), changed: make(map[domain.StreamID]bool), news: make(chan struct{}, 1)}
+	s := &Server{opt: o, conns: make(map[*conn]struct{}), logged: make(map[domain.TenantID][]*conn), keys: make(map[[sha256.Size]byte]*conn), changed: make(map[domain.StreamID]bool), news: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.distribute)
 	return s
@@ -485,14 +486,14 @@ func (s *Server) join(c *conn) {
 	s.logged[c.tenant] = append(s.logged[c.tenant], c)
 	if s.opt.Passthrough {
 		c.key = strings.ToLower(rand.Text())
-		s.keys[c.key] = c
+		s.keys[sha256.Sum256([]byte(c.key))] = c
 	}
 }
 
 func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.keys, c.key)
+	delete(s.keys, sha256.Sum256([]byte(c.key)))
 	rest := slices.DeleteFunc(s.logged[c.tenant], func(o *conn) bool { return o == c })
 	if s.logged[c.tenant] = rest; len(rest) == 0 {
 		delete(s.logged, c.tenant)
