@@ -3,6 +3,7 @@ package provd
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ type Tokens struct {
 	asking  chan struct{} // closed when the own token being asked for has come or not
 	askErr  error
 	ensured map[domain.TenantID]bool
-	answers map[string]answered
+	answers map[question]answered
 }
 
 // token is what the service tells of one.
@@ -85,7 +86,7 @@ func NewTokens(o TokenOptions) (*Tokens, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Tokens{TokenOptions: o, ensured: map[domain.TenantID]bool{}, answers: map[string]answered{}}, nil
+	return &Tokens{TokenOptions: o, ensured: map[domain.TenantID]bool{}, answers: map[question]answered{}}, nil
 }
 
 // Authorize asks the service; every failure to answer is ErrUnavailable.
@@ -96,12 +97,12 @@ func (t *Tokens) Authorize(ctx context.Context, text, tenant, permission string)
 	if strings.HasPrefix(text, "ll_") {
 		return t.withKey(ctx, text, tenant, permission)
 	}
-	key := text + "\x00" + tenant + "\x00" + permission
+	key := question(sha256.Sum256([]byte(text + "\x00" + tenant + "\x00" + permission)))
 	if g, ok := t.remembered(key); ok {
 		return g, nil
 	}
 	// Who asks the same while it is being asked shares the answer; a caller that leaves takes it from nobody.
-	answer := t.flight.DoChan(key, func() (any, error) {
+	answer := t.flight.DoChan(string(key[:]), func() (any, error) {
 		g, err := t.authorize(context.WithoutCancel(ctx), text, tenant, permission)
 		if err == nil {
 			t.remember(key, g)
@@ -181,7 +182,10 @@ func (t *Tokens) authorize(ctx context.Context, text, tenant, permission string)
 	return g, t.ensure(ctx, inside, tenant)
 }
 
-func (t *Tokens) remembered(key string) (Grant, bool) {
+// question is the hash of what was asked, the token among it: no look-up tells how much of a token was right.
+type question [sha256.Size]byte
+
+func (t *Tokens) remembered(key question) (Grant, bool) {
 	if t.Cache <= 0 {
 		return Grant{}, false
 	}
@@ -191,7 +195,7 @@ func (t *Tokens) remembered(key string) (Grant, bool) {
 	return a.grant, ok && t.Now().Before(a.until)
 }
 
-func (t *Tokens) remember(key string, g Grant) {
+func (t *Tokens) remember(key question, g Grant) {
 	if t.Cache <= 0 {
 		return
 	}
