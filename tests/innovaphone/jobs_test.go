@@ -1,7 +1,6 @@
 package innovaphone
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -119,22 +118,9 @@ func (s *site) watchJob(job string) <-chan []string {
 			}
 			done <- seen
 		}()
-		req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://"+s.Admin+"/api/v1/jobs/"+job+"/progress", nil)
-		if err != nil {
-			return
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		req.Header.Set("Accept", "text/event-stream")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return
-		}
-		defer resp.Body.Close()
-		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				if seen = append(seen, data); len(seen) == 1 {
-					close(begun)
-				}
+		for data := range s.feed(s.t.Context(), token, "/jobs/"+job+"/progress") {
+			if seen = append(seen, data); len(seen) == 1 {
+				close(begun)
 			}
 		}
 	}()

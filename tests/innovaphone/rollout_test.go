@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"sync"
@@ -129,6 +130,31 @@ func (s *site) row(id string, n int, state string) {
 	})
 }
 
+// feed yields what the server sends as events, until it ends them; nothing while the server cannot be reached.
+func (s *site) feed(ctx context.Context, token, path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		s.mu.Lock()
+		admin := s.Admin
+		s.mu.Unlock()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/api/v1"+path, nil)
+		if err != nil {
+			return
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return
+		}
+		defer resp.Body.Close()
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if data, is := strings.CutPrefix(lines.Text(), "data: "); is && !yield(data) {
+				return
+			}
+		}
+	}
+}
+
 // watch follows a rollout's progress, also over restarts of the server, until it is done; it answers the last.
 func (s *site) watch(ctx context.Context, id string) <-chan string {
 	out := make(chan string, 1)
@@ -140,25 +166,9 @@ func (s *site) watch(ctx context.Context, id string) <-chan string {
 	go func() {
 		last := ""
 		for ctx.Err() == nil && !strings.Contains(last, `"state":"done"`) {
-			s.mu.Lock()
-			admin := s.Admin
-			s.mu.Unlock()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/api/v1/rollouts/"+id+"/progress", nil)
-			if err != nil {
-				break
+			for data := range s.feed(ctx, token, "/rollouts/"+id+"/progress") {
+				last = data
 			}
-			req.Header.Set("Authorization", "Bearer "+token)
-			req.Header.Set("Accept", "text/event-stream")
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				continue // it is being started
-			}
-			for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-				if data, is := strings.CutPrefix(lines.Text(), "data: "); is {
-					last = data
-				}
-			}
-			resp.Body.Close()
 		}
 		out <- last
 	}()
@@ -211,13 +221,7 @@ func TestRollout(t *testing.T) {
 	s.hears(hearing, codes[0], first.MAC())
 	stranger := s.phone(mac(0x2ff), func(c *innovaphone.Config) { c.EnterCode = enters(codes[1]) })
 	proc.Eventually(t, "the stranger has typed the code, and sees the form again", func() bool {
-		forms := 0
-		for _, step := range stranger.steps() {
-			if step == innovaphone.StepForm {
-				forms++
-			}
-		}
-		return forms > 1
+		return stranger.times(innovaphone.StepForm) > 1
 	})
 	if stranger.did(innovaphone.StepURL) {
 		t.Error("a code for another phone led a stranger to Devices")

@@ -250,13 +250,7 @@ func TestUserAddsAPhone(t *testing.T) {
 		}
 		late := s.phone(mac(100+i), func(c *innovaphone.Config) { c.EnterCode = enters(code) })
 		proc.Eventually(t, "the form is shown to who comes late", func() bool {
-			n := 0
-			for _, step := range late.steps() {
-				if step == innovaphone.StepForm {
-					n++
-				}
-			}
-			return n > 1
+			return late.times(innovaphone.StepForm) > 1
 		})
 		if late.did(innovaphone.StepURL) {
 			t.Error("a used code led somebody to Devices")
