@@ -50,7 +50,7 @@ func (s *Service) DryRun(ctx context.Context, do func(context.Context, *Service)
 	}
 	log := &overlayLog{base: s.Log, head: head, added: make(map[domain.StreamID][]domain.Recorded)}
 	over := &Service{Log: log, Blobs: noBlobs{}, Renderer: s.Renderer, Recognizer: s.Recognizer, Candidates: s.Candidates, Shelf: s.Shelf, Notifier: noNotifier{},
-		Now: s.Now, Rand: s.Rand, PublicURL: s.PublicURL, Base: s.Base, CodeTTL: s.CodeTTL, CodeLength: s.CodeLength, CodesPerTenant: s.CodesPerTenant, CodesPerUser: s.CodesPerUser, DiscoveryCap: s.DiscoveryCap,
+		Now: s.Now, Rand: s.Rand, PublicURL: s.PublicURL, Base: s.Base, CodeTTL: s.CodeTTL, CodeLength: s.CodeLength, CodesPerTenant: s.CodesPerTenant, CodesPerUser: s.CodesPerUser, CodesPerServer: s.CodesPerServer, DiscoveryCap: s.DiscoveryCap,
 		SysclientCipher: s.SysclientCipher, ZoneOf: s.ZoneOf, JobCommands: s.JobCommands, planning: true}
 	over.DevicesURL = s.DevicesURL
 	if s.Registry != nil {

@@ -284,6 +284,8 @@ type Candidates interface {
 	LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (int, error)
 	// CodesAlive counts the codes that are not dead yet and not a rollout's: the tenant's, and those of the user (none for "").
 	CodesAlive(ctx context.Context, at domain.Position, tenant domain.TenantID, user domain.UserID) (ofTenant, ofUser int, err error)
+	// CodesDrawn counts the codes drawn for a Devices server elsewhere that are not dead yet, and that no phone was led by.
+	CodesDrawn(ctx context.Context, at domain.Position, server domain.ServerID) (int, error)
 	// DevicesOfPlugin lists up to q.Limit live devices that q selects, by id and after q.After.
 	DevicesOfPlugin(ctx context.Context, at domain.Position, q domain.PluginDevices) ([]domain.DeviceID, error)
 	// Gateways lists the gateways that were not removed, by id.

@@ -29,12 +29,16 @@ type Reaction struct {
 	// Latest: of several events of a key and stream that wait, carrying out the last is enough.
 	Latest bool
 	// Do carries the reaction out. An error is retried with growing delays and parked at last; one that
-	// wraps ErrPermanent is parked at once.
+	// wraps ErrPermanent is parked at once, one that wraps ErrAway never.
 	Do func(ctx context.Context, s *Service, r domain.Recorded, e domain.Event) error
 }
 
 // ErrPermanent marks an error that no retry can cure.
 var ErrPermanent = errors.New("permanent")
+
+// ErrAway marks the error of somebody outside who is awaited: what fails by it is tried again until they are back, and
+// never parked.
+var ErrAway = errors.New("away")
 
 // Reactions is the whole table. To add a side effect is to add a row here, and its command.
 var Reactions = []Reaction{

@@ -17,7 +17,8 @@ type Registry interface {
 	// URL names it, in events.
 	URL() string
 	// Draw has digits drawn that lead to url for ttl. The same key again, within a day, gives the same digits: after a
-	// failure it may be repeated. until is when they die there.
+	// failure it may be repeated. until is when they die there. Errors: domain.ErrTooManyCodes when as many of ours live
+	// there as may; of this, and of Release and Bound, ErrAway while it cannot be reached.
 	Draw(ctx context.Context, key, url string, ttl time.Duration) (digits string, until time.Time, err error)
 	// Release takes digits back. Digits that are dead or unknown there are no error.
 	Release(ctx context.Context, digits string) error
@@ -78,7 +79,7 @@ type RegisterCode struct {
 	TTL        time.Duration   `json:"ttl"`
 }
 
-// RegisterCode errors: ErrInvalid, domain.ErrServerUnknown.
+// RegisterCode errors: ErrInvalid, domain.ErrServerUnknown, domain.ErrTooManyCodes.
 func (s *Service) RegisterCode(ctx context.Context, in RegisterCode) (IssuedCode, Outcome, error) {
 	if err := check(in); err != nil {
 		return IssuedCode{}, Outcome{}, err
@@ -95,6 +96,15 @@ func (s *Service) RegisterCode(ctx context.Context, in RegisterCode) (IssuedCode
 	}
 	if err := server.Live(); err != nil {
 		return IssuedCode{}, Outcome{}, err
+	}
+	if s.CodesPerServer > 0 { // as the views have it: of codes drawn side by side, some too many may pass
+		n, err := s.Candidates.CodesDrawn(ctx, domain.Position{}, in.ServerID)
+		if err != nil {
+			return IssuedCode{}, Outcome{}, err
+		}
+		if n >= s.CodesPerServer {
+			return IssuedCode{}, Outcome{}, domain.ErrTooManyCodes
+		}
 	}
 	now := s.now()
 	r := domain.CodeRegistered{CodeID: domain.CodeID(newID()), ServerID: in.ServerID, DevicesURL: in.DevicesURL, Epoch: domain.Epoch(now), IssuedAt: now, ValidUntil: now.Add(in.TTL)}
@@ -285,6 +295,9 @@ func (s *Service) drawCode(ctx context.Context, issued *domain.CodeIssued, try i
 		return "", err
 	}
 	digits, until, err := s.Registry.Draw(ctx, fmt.Sprintf("%s.%d", issued.CodeID, try), url, issued.ValidUntil.Sub(issued.IssuedAt))
+	if errors.Is(err, domain.ErrTooManyCodes) {
+		return "", err // it was asked, and said no
+	}
 	if err != nil {
 		return "", fmt.Errorf("draw a code: %w: %w", ErrRegistry, err)
 	}

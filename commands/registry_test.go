@@ -3,6 +3,7 @@ package commands_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -197,6 +198,41 @@ func TestCodesDrawnByARegistryElsewhere(t *testing.T) {
 	k.Clock.Advance(10 * minute)
 	if n, err := k.ExpireCodes(k.ctx); n != 1 || err != nil {
 		t.Errorf("%d expired, %v", n, err)
+	}
+}
+
+// A registry that has drawn as many codes as it may fails the row, which says why and can be reissued; a row that waits keeps the
+// code it has.
+func TestARolloutBeyondWhatTheRegistryDraws(t *testing.T) {
+	k, _ := elsewhere(t)
+	full := func(c commandstest.Call) commandstest.Fault {
+		if c.Method != "Draw" {
+			return commandstest.Fault{}
+		}
+		return commandstest.Fault{Before: fmt.Errorf("the registry: %w", domain.ErrTooManyCodes)}
+	}
+	reissue := func(rows ...int) {
+		t.Helper()
+		_, err := k.ReissueRollout(k.ctx, commands.RolloutRows{ID: "r1", Rows: rows})
+		k.ok(err)
+		k.settle()
+	}
+	k.Faults.Set(full)
+	k.rollout(domain.RolloutPlan{UserID: "anna"})
+	k.settle()
+	k.ok(rows(domain.RowFailed)(k))
+	if cause := k.row(1).Cause; cause != "the registry: "+domain.ErrTooManyCodes.Error() {
+		t.Errorf("the row failed by %q", cause)
+	}
+	k.Faults.Set(nil)
+	reissue()
+	k.ok(rows(domain.RowPending)(k))
+	had := k.row(1).CodeID
+	k.Faults.Set(full)
+	reissue(1)
+	k.ok(rows(domain.RowPending)(k))
+	if now := k.row(1).CodeID; now != had {
+		t.Error("the row has another code")
 	}
 }
 

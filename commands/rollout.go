@@ -419,17 +419,24 @@ func (w *rolloutWork) issue(ctx context.Context, n int, again bool, named ...int
 	}
 	gone := u.Live(w.rollout.TenantID)
 	stream := w.rollout.RolloutID.Row(n)
+	failed := func(row domain.RolloutRow, why error) []domain.Event {
+		return row.Follow(row.CodeID, domain.RolloutRowFailed{CodeID: row.CodeID, Cause: why.Error(), RolloutID: w.rollout.RolloutID, Row: n, TenantID: w.rollout.TenantID, UserID: plan.UserID})
+	}
 	var drawn drawnRow
 	_, err = decide(ctx, w.Service, stream, func(row domain.RolloutRow) ([]domain.Event, error) {
 		switch {
 		case row.State != "" && !again, row.Issuable() != nil, row.Awaits() && len(named) == 0:
 			return nil, nil
 		case gone != nil:
-			return row.Follow(row.CodeID, domain.RolloutRowFailed{CodeID: row.CodeID, Cause: gone.Error(),
-				RolloutID: w.rollout.RolloutID, Row: n, TenantID: w.rollout.TenantID, UserID: plan.UserID}), nil
+			return failed(row, gone), nil
 		}
 		drawn, err = w.draw(ctx, n)
-		if row.Waits() {
+		switch {
+		case errors.Is(err, domain.ErrTooManyCodes) && row.Awaits():
+			return nil, nil // it keeps the code it has
+		case errors.Is(err, domain.ErrTooManyCodes):
+			return failed(row, err), nil
+		case row.Waits():
 			drawn.Replaces = row.Code
 		}
 		return []domain.Event{drawn.RolloutRowIssued}, err

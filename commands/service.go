@@ -74,6 +74,8 @@ type Service struct {
 	CodeLength int
 	// CodesPerTenant and CodesPerUser bound the live codes that are not a rollout's; zero means no bound.
 	CodesPerTenant, CodesPerUser int
+	// CodesPerServer bounds the live codes drawn for a Devices server elsewhere that no phone has shown yet; zero means no bound.
+	CodesPerServer int
 	// SoftphoneLinks lets the retail apps of Cloud Softphone's vendor in, which are opened by a link.
 	SoftphoneLinks bool
 	// DiscoveryCap bounds device.discovered per hour; zero means 2000.

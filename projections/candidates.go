@@ -134,6 +134,15 @@ func (c Candidates) CodesAlive(ctx context.Context, at domain.Position, tenant d
 	return ofTenant, ofUser, err
 }
 
+// CodesDrawn counts the codes drawn for a Devices server elsewhere that are not dead yet, and that no phone was led by.
+func (c Candidates) CodesDrawn(ctx context.Context, at domain.Position, server domain.ServerID) (n int, err error) {
+	err = c.query(ctx, at, "SELECT count(*) FROM codes WHERE drawn_for = ? AND state = 'live'", []any{string(server)}, func(r Row) error {
+		n = int(r.Int(0))
+		return nil
+	})
+	return n, err
+}
+
 // LiveCodes counts what the key of epoch is needed for: codes that are not dead yet (issued, not expired, revoked or
 // redeemed); of softphones, not used and good after now; and codes whose notice still waits.
 func (c Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {

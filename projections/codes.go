@@ -65,16 +65,25 @@ func codeState(c domain.Code) string {
 	return CodeLive
 }
 
-var codes = newNoun("code", "codes", 3, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "deadline INTEGER"},
+var codes = newNoun("code", "codes", 4, []string{"code_id TEXT", "tenant_id TEXT", "category_id TEXT", "user_id TEXT", "purpose TEXT", "state TEXT NOT NULL", "epoch TEXT", "deadline INTEGER", "drawn_for TEXT"},
 	func(_ string, d *Doc[domain.Code]) []any {
-		return []any{orNull(d.State.CodeID), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), orNull(d.State.Purpose), codeState(d.State), orNull(d.State.Epoch), micros(d.State.Deadline())}
+		return []any{orNull(d.State.CodeID), orNull(d.State.TenantID), orNull(d.State.CategoryID), orNull(d.State.UserID), orNull(d.State.Purpose), codeState(d.State), orNull(d.State.Epoch), micros(d.State.Deadline()), orNull(drawnFor(d.State))}
 	},
 	"CREATE INDEX codes_id ON codes (code_id) WHERE code_id IS NOT NULL",
 	"CREATE INDEX codes_tenant ON codes (tenant_id, code_id)",
 	"CREATE INDEX codes_user ON codes (user_id) WHERE user_id IS NOT NULL",
 	"CREATE INDEX codes_alive ON codes (tenant_id, purpose, user_id) WHERE state = 'live'",
+	"CREATE INDEX codes_drawn ON codes (drawn_for) WHERE state = 'live' AND drawn_for IS NOT NULL",
 	"CREATE INDEX codes_due ON codes (deadline) WHERE state = 'live'",
 	"CREATE INDEX codes_epoch ON codes (epoch) WHERE state = 'live'")
+
+// drawnFor is the Devices server elsewhere a code was drawn for, until a phone was led by it: then it is of use to no other.
+func drawnFor(c domain.Code) domain.ServerID {
+	if c.Bound != "" {
+		return ""
+	}
+	return c.Server
+}
 
 func codeRow(key string, d *Doc[domain.Code]) Code {
 	s := d.State

@@ -17,6 +17,7 @@
 //   - Of one key at most one message is under way. A later one is tried only when the earlier is handled.
 //   - With Hold, while a message of a key is parked, later ones of that key are parked behind it
 //     (Parked.Attempts is 0) and follow by themselves, in order, once it is replayed or discarded.
+//   - What fails because somebody outside is away (commands.ErrAway) is tried until it does not, however often.
 //   - Shutting down neither parks a message nor counts as an attempt.
 //   - Attempts are counted in memory: a restart begins a message's schedule anew.
 //

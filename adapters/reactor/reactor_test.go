@@ -340,6 +340,26 @@ func TestRetryThenPark(t *testing.T) {
 	})
 }
 
+// While somebody outside is away a message is tried beyond its attempts, and goes well when they are back.
+func TestAwayIsNeverParked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		g := newRig(t, row("mend", true, func(context.Context, domain.Recorded) error {
+			if time.Since(begun) < 40*time.Second {
+				return fmt.Errorf("ask: %w: no route", commands.ErrAway)
+			}
+			return nil
+		}))
+		g.opt.Attempts = 3
+		r, stop := g.run()
+		defer stop()
+		g.log.put(t, "layer-a")
+		g.settle(r)
+		want(t, "parked", []string(nil), g.store.why("mend"))
+		want(t, "after", 45*time.Second, time.Since(begun))
+	})
+}
+
 // What no retry can cure is parked at once.
 func TestPermanentIsParkedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

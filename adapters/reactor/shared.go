@@ -115,7 +115,7 @@ func (s *shared) carry(ctx context.Context, rec domain.Recorded) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, commands.ErrPermanent), errors.Is(err, errBroken), attempt >= cfg.Attempts:
+		case errors.Is(err, commands.ErrPermanent), errors.Is(err, errBroken), attempt >= cfg.Attempts && !errors.Is(err, commands.ErrAway):
 			return s.park(ctx, rec, key, attempt, err)
 		}
 		s.count(func(st *Status) { st.Retried++ })

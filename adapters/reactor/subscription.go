@@ -539,7 +539,7 @@ func (s *subscription) failed(w *work, d *delivery, begun time.Time) {
 	switch {
 	case closing:
 		s.line(w, d, begun, "interrupted").Msg("reaction run")
-	case permanent || w.attempts+1 >= s.cfg.Attempts:
+	case permanent || w.attempts+1 >= s.cfg.Attempts && !errors.Is(d.err, commands.ErrAway):
 		s.line(w, d, begun, "parked").Msg("reaction run")
 		w.attempts++
 		s.condemn(w, reason(d.err))

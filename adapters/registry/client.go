@@ -100,12 +100,14 @@ func (c *Client) call(ctx context.Context, method, path, key string, in, out any
 	wait := c.Wait
 	for try := 1; ; try++ {
 		again, err := c.once(ctx, method, path, key, body, out)
-		if err == nil || !again || try == tries {
+		if err == nil || !again {
 			return err
 		}
-		pause(ctx, wait)
-		if ctx.Err() != nil {
-			return err
+		if try < tries {
+			pause(ctx, wait)
+		}
+		if try == tries || ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", commands.ErrAway, err)
 		}
 		wait *= 2
 	}
@@ -143,6 +145,9 @@ func (c *Client) once(ctx context.Context, method, path, key string, body []byte
 	case answer.StatusCode >= 300:
 		var told refusal
 		_ = json.Unmarshal(text, &told) // an answer of a proxy has none
+		if told.Code == errTooManyCodes.Code {
+			return false, fmt.Errorf("the registry at %s: %w", c.Base, domain.ErrTooManyCodes)
+		}
 		return answer.StatusCode >= 500 || answer.StatusCode == http.StatusConflict, fmt.Errorf("the registry answers %d %s", answer.StatusCode, told.Detail)
 	case out == nil:
 		return false, nil

@@ -344,6 +344,29 @@ func TestACodeExpiresBetweenTheSteps(t *testing.T) {
 	}
 }
 
+// A Devices server has as many codes alive here as it may, and its operator is told so; one that a phone was led by counts no
+// longer, and another server has its own.
+func TestLiveCodesOfAServer(t *testing.T) {
+	reg, a, b := open(t, "central"), open(t, "acme"), open(t, "globex")
+	reg.Service.CodesPerServer = 2
+	a.join(reg, "a")
+	b.join(reg, "b")
+	code := a.issue("acme", "self_service").Code
+	a.issue("acme", "rollout")
+	_, _, err := a.Service.IssueCode(t.Context(), commands.IssueCode{TenantID: "acme", CategoryID: "desk", Purpose: "self_service"})
+	if want := "the registry at " + reg.web.URL + ": " + domain.ErrTooManyCodes.Error(); !errors.Is(err, domain.ErrTooManyCodes) || errors.Is(err, commands.ErrRegistry) || err.Error() != want {
+		t.Errorf("a third code: %v", err)
+	}
+	b.issue("globex", "self_service")
+	if _, got := reg.ask(standard + "&code=" + code); !strings.HasPrefix(got, "lead") {
+		t.Fatal(got)
+	}
+	a.issue("acme", "self_service")
+	if n := count(reg, "code.registered"); n != 4 {
+		t.Errorf("%d codes were drawn", n)
+	}
+}
+
 // What is sent again under one key draws once, also when the answer was lost.
 func TestDrawingIsIdempotent(t *testing.T) {
 	reg, a := open(t, "central"), open(t, "acme")
@@ -370,7 +393,7 @@ func TestDrawingIsIdempotent(t *testing.T) {
 		t.Error("another request under the same key")
 	}
 	reg.web.Close()
-	if _, _, err := c.Draw(t.Context(), "k2", url, time.Hour); err == nil || strings.Contains(err.Error(), digits) {
+	if _, _, err := c.Draw(t.Context(), "k2", url, time.Hour); !errors.Is(err, commands.ErrAway) || strings.Contains(err.Error(), digits) {
 		t.Errorf("no registry: %v", err)
 	}
 }

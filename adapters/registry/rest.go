@@ -90,6 +90,8 @@ func (h *handler) signed(do func(ctx context.Context, server domain.ServerID, r 
 
 var errUnderWay = &refusal{http.StatusConflict, "request-under-way", "a request with this Idempotency-Key is still under way"}
 
+var errTooManyCodes = &refusal{http.StatusConflict, "too-many-codes", "as many live codes are drawn for this Devices server as it may have: revoke some, or wait until they are used or expire"}
+
 // draw registers a code, once per Idempotency-Key.
 func (h *handler) draw(ctx context.Context, server domain.ServerID, r *http.Request, body []byte) (int, any, error) {
 	key := r.Header.Get("Idempotency-Key")
@@ -161,6 +163,8 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		refuse(w, &refusal{http.StatusNotFound, "not-found", "unknown or expired"})
 	case errors.Is(err, commands.ErrInvalid):
 		refuse(w, &refusal{http.StatusBadRequest, "invalid", err.Error()})
+	case errors.Is(err, domain.ErrTooManyCodes):
+		refuse(w, errTooManyCodes)
 	case errors.Is(err, domain.ErrServerUnknown):
 		refuse(w, errUnauthorized)
 	default:

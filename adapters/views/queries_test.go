@@ -166,6 +166,12 @@ func TestCandidates(t *testing.T) {
 	issue("k1", noon.Add(time.Minute))
 	o.add(domain.CodeStream("digestk9"), domain.CodeIssued{CodeID: "k9", TenantID: "t1", CategoryID: "c1", UserID: "u1", Purpose: "self_service", Epoch: "codeepoch-2026.11.01", IssuedAt: noon, ValidUntil: noon.Add(time.Hour)})
 	issue("k2", noon.Add(time.Hour))
+	for id, bound := range map[domain.CodeID]bool{"d1": false, "d2": true} {
+		o.add(domain.CodeStream("digest"+string(id)), domain.CodeRegistered{CodeID: id, ServerID: "site-b", Epoch: "codeepoch-2026.11.01", IssuedAt: noon, ValidUntil: noon.Add(time.Hour)})
+		if bound {
+			o.add(domain.CodeStream("digest"+string(id)), domain.CodeBound{CodeID: id, MAC: mac, BoundAt: noon})
+		}
+	}
 	issue("k3", noon.Add(time.Second))
 	o.add(domain.CodeStream("digestk3"), domain.CodeRevoked{CodeID: "k3"})
 	for _, id := range []domain.DeviceID{mac, "b"} {
@@ -209,6 +215,8 @@ func TestCandidates(t *testing.T) {
 	check("live codes", 2, n, err)
 	ofTenant, ofUser, err := c.CodesAlive(ctx, at, "t1", "u1")
 	check("live codes of a tenant and a user", [2]int{1, 1}, [2]int{ofTenant, ofUser}, err)
+	n, err = c.CodesDrawn(ctx, at, "site-b")
+	check("live codes drawn for a server that no phone was led by", 1, n, err)
 	ref, ok, err := c.CodeByID(ctx, at, "k2")
 	check("code by id", domain.CodeRef{ID: "k2", Stream: "code-digestk2"}, ref, err)
 	if _, unknown, err := c.CodeByID(ctx, at, "nobody"); !ok || unknown || err != nil {

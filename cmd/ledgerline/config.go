@@ -47,6 +47,7 @@ type Config struct {
 	CodeLength       int           `key:"code-length" default:"12" usage:"digits of a provisioning code: 12 or 16"`
 	CodesPerTenant   int           `key:"codes-per-tenant" default:"5000" usage:"live codes a tenant may have at once, those of rollouts not counted; 0: any number"`
 	CodesPerUser     int           `key:"codes-per-user" default:"10" usage:"live codes a user may have at once, likewise"`
+	CodesPerServer   int           `key:"codes-per-server" default:"25000" usage:"codes that the registry here draws for one Devices server elsewhere and that live unused at once; 0: any number"`
 	CodeTTLSelf      time.Duration `key:"code-ttl-self-service" default:"10m" usage:"life of a self-service code"`
 	CodeTTLRollout   time.Duration `key:"code-ttl-rollout" default:"168h" usage:"life of a rollout code, at most 168h"`
 	GuessBudget      int           `key:"guess-budget" default:"10000" usage:"wrong codes a week before rollout codes need an operator's confirmation"`
@@ -237,8 +238,8 @@ func (c *Config) check() error {
 	if c.CodeLength != 12 && c.CodeLength != 16 {
 		bad("code-length must be 12 or 16")
 	}
-	if c.CodesPerTenant < 0 || c.CodesPerUser < 0 {
-		bad("codes-per-tenant and codes-per-user must be 0 or more")
+	if c.CodesPerTenant < 0 || c.CodesPerUser < 0 || c.CodesPerServer < 0 {
+		bad("codes-per-tenant, codes-per-user and codes-per-server must be 0 or more")
 	}
 	if c.CodeTTLSelf <= 0 || c.CodeTTLRollout <= 0 || c.CodeTTLSelf > 168*time.Hour || c.CodeTTLRollout > 168*time.Hour {
 		bad("code-ttl-self-service and code-ttl-rollout must be above 0 and at most 168h")

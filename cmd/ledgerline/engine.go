@@ -366,7 +366,7 @@ func (e *engine) makeService() error {
 		Log: e.log, Vault: e.vault, Blobs: e.blobs, Renderer: e.plugins, Recognizer: e.plugins,
 		Candidates: projections.Candidates{Views: e.views, Wait: e.runner}, Shelf: e.shelf, Sightings: e.sightings, Whereabouts: e.sightings,
 		PublicURL: e.cfg.publicURL(), Base: base, CodeLength: e.cfg.CodeLength, DiscoveryCap: e.cfg.DiscoveryCap, SoftphoneLinks: e.cfg.SoftphoneLinks,
-		CodesPerTenant: e.cfg.CodesPerTenant, CodesPerUser: e.cfg.CodesPerUser,
+		CodesPerTenant: e.cfg.CodesPerTenant, CodesPerUser: e.cfg.CodesPerUser, CodesPerServer: e.cfg.CodesPerServer,
 		CodeTTL: map[string]time.Duration{"self_service": e.cfg.CodeTTLSelf, "rollout": e.cfg.CodeTTLRollout},
 	}
 	e.service.ZoneOf = tz.Named

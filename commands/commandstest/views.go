@@ -392,6 +392,20 @@ func (c *Candidates) CodesAlive(ctx context.Context, at domain.Position, tenant 
 	return ofTenant, ofUser, nil
 }
 
+// CodesDrawn implements commands.Candidates.
+func (c *Candidates) CodesDrawn(ctx context.Context, at domain.Position, server domain.ServerID) (n int, err error) {
+	if err := c.w.waitFor(ctx, at); err != nil {
+		return 0, err
+	}
+	defer c.w.mu.Unlock()
+	for _, code := range c.w.codes {
+		if code.Server == server && alive(code) && code.Bound == "" {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // LiveCodes implements commands.Candidates.
 func (c *Candidates) LiveCodes(ctx context.Context, at domain.Position, epoch domain.Subject, now time.Time) (n int, err error) {
 	if err := c.w.waitFor(ctx, at); err != nil {
