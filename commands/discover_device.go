@@ -29,6 +29,17 @@ type DiscoverDevice struct {
 // DiscoverDevice answers the id of the life that is now. Discovering a live device notes new facts; with
 // Added "operator" it is domain.ErrDeviceExists. Errors: ErrInvalid; with a TenantID those of AssignDevice.
 func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain.DeviceID, Outcome, error) {
+	return s.discoverDevice(ctx, in, func(d domain.Device, _ bool) ([]domain.Event, error) {
+		if in.TenantID == "" {
+			return nil, nil
+		}
+		return s.assign(ctx, d, AssignDevice{ID: d.ID, TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID})
+	})
+}
+
+// discoverDevice is DiscoverDevice with what is to be recorded of the device in the same append; begins tells that its life
+// begins with it.
+func (s *Service) discoverDevice(ctx context.Context, in DiscoverDevice, and func(d domain.Device, begins bool) ([]domain.Event, error)) (domain.DeviceID, Outcome, error) {
 	if err := check(in); err != nil {
 		return "", Outcome{}, err
 	}
@@ -73,15 +84,16 @@ func (s *Service) DiscoverDevice(ctx context.Context, in DiscoverDevice) (domain
 			return "", Outcome{}, err
 		}
 		out, err := decide(ctx, s, id.Stream(), func(d domain.Device) ([]domain.Event, error) {
+			begins := !d.Exists
 			events, err := d.Discover(id, in.MAC, facts, in.Added)
-			if err != nil || in.TenantID == "" {
-				return events, err
+			if err != nil {
+				return nil, err
 			}
 			for _, e := range events {
 				d = d.Apply(e)
 			}
-			assigned, err := s.assign(ctx, d, AssignDevice{ID: id, TenantID: in.TenantID, CategoryID: in.CategoryID, UserID: in.UserID})
-			return append(events, assigned...), err
+			more, err := and(d, begins)
+			return append(events, more...), err
 		})
 		if errors.Is(err, domain.ErrDeviceDeleted) {
 			continue // deleted meanwhile: the next life begins

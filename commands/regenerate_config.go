@@ -30,59 +30,63 @@ type Regenerated struct {
 // domain.ErrDeviceUnknown, domain.ErrDeviceDeleted, ErrNoPlugin, domain.ErrErased.
 func (s *Service) RegenerateConfig(ctx context.Context, in RegenerateConfig) (Regenerated, Outcome, error) {
 	var made Regenerated
-	var same bool // decided, not merely tried, that the files are what they were
-	out, err := decide(ctx, s, in.ID.Stream(), func(d domain.Device) ([]domain.Event, error) {
-		if err := d.Live(); err != nil {
-			return nil, err
-		}
-		if d.Plugin == "" {
-			return nil, nil
-		}
-		var events []domain.Event
-		record := func(more []domain.Event) {
-			for _, e := range more {
-				events, d = append(events, e), d.Apply(e)
-			}
-		}
-		if in.Fetching {
-			registered, err := s.registerByFiles(ctx, d)
-			if err != nil {
-				return nil, err
-			}
-			record(registered)
-		}
-		revealed, err := s.RenderDevice(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		if made.Config, err = s.keep(ctx, d, revealed, in.Fetching); err != nil {
-			return nil, err
-		}
-		fresh, err := d.Regenerate(made.Config)
-		if err != nil {
-			return nil, err
-		}
-		made.Changed, same = len(fresh) > 0, len(fresh) == 0
-		if same {
-			made.Config.Files = d.Config.Files
-		}
-		record(fresh)
-		switch {
-		case in.Fetching:
-			record(d.FetchedJobs())
-		case revealed.Resync && made.Changed:
-			more, err := d.RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
-			return append(events, more...), err
-		}
-		return events, nil
+	out, err := decide(ctx, s, in.ID.Stream(), func(d domain.Device) (events []domain.Event, err error) {
+		events, made, err = s.remake(ctx, d, in.Fetching)
+		return events, err
 	})
 	if err != nil {
 		return made, out, err
 	}
-	if same {
+	if made.Config.Plugin != "" && !made.Changed {
 		s.serving.same(in.ID, out.Revision, made.Config)
 	}
 	return made, out, nil
+}
+
+// remake makes the files of a device as it is given, keeps their bytes, and answers what is to be recorded of them at the
+// revision the device was given at.
+func (s *Service) remake(ctx context.Context, d domain.Device, fetching bool) (events []domain.Event, made Regenerated, err error) {
+	if err := d.Live(); err != nil {
+		return nil, made, err
+	}
+	if d.Plugin == "" {
+		return nil, made, nil
+	}
+	record := func(more []domain.Event) {
+		for _, e := range more {
+			events, d = append(events, e), d.Apply(e)
+		}
+	}
+	if fetching {
+		registered, err := s.registerByFiles(ctx, d)
+		if err != nil {
+			return nil, made, err
+		}
+		record(registered)
+	}
+	revealed, err := s.RenderDevice(ctx, d)
+	if err != nil {
+		return nil, made, err
+	}
+	if made.Config, err = s.keep(ctx, d, revealed, fetching); err != nil {
+		return nil, made, err
+	}
+	fresh, err := d.Regenerate(made.Config)
+	if err != nil {
+		return nil, made, err
+	}
+	if made.Changed = len(fresh) > 0; !made.Changed {
+		made.Config.Files = d.Config.Files
+	}
+	record(fresh)
+	switch {
+	case fetching:
+		record(d.FetchedJobs())
+	case revealed.Resync && made.Changed:
+		more, err := d.RequestSync(domain.DeviceSyncRequested{SyncID: newID(), Trigger: domain.SyncChanged, Paced: true})
+		return append(events, more...), made, err
+	}
+	return events, made, nil
 }
 
 // Revealed is one device's files with every secret in them, and what they followed from.

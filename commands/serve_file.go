@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 
 	"ledgerline/domain"
@@ -201,15 +203,7 @@ func (s *Service) byMAC(ctx context.Context, in ServeFile, who Recognition, know
 	if err == nil && found && (row.MACPathClosed || row.Assigned && !in.private()) {
 		return row, false, ErrNoFile
 	}
-	if err != nil || !found || row.Revision < 0 {
-		return row, found, err
-	}
-	made, err := s.regenerateNow(ctx, row.Device)
-	if err != nil {
-		return row, false, err
-	}
-	row.Files, row.Guest, row.Inputs, row.GeneratedAt, row.Dirty = made.Config.Files, made.Config.Guest, made.Config.Inputs, s.now(), false
-	return row, true, nil
+	return row, found, err
 }
 
 // byOtherSigns finds the device of a phone that shows no MAC, in a trusted network: by serial number, by UUID, and by
@@ -256,16 +250,33 @@ func (s *Service) byOtherSigns(ctx context.Context, in ServeFile, who Recognitio
 	return found, here == 1 && fits(found), nil
 }
 
-// discover makes an unknown phone known, within the cap.
+// discover makes an unknown phone known, within the cap; requests of the same phone share it, and it goes on when the
+// phone hangs up.
 func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool, error) {
+	v, err, _ := s.serving.flight.Do("discover "+string(who.MAC), func() (any, error) {
+		row, found, err := s.meet(context.WithoutCancel(ctx), who)
+		if !found {
+			return (*Shelved)(nil), err
+		}
+		return &row, err
+	})
+	if row := v.(*Shelved); row != nil {
+		return *row, true, err
+	}
+	return Shelved{}, false, err
+}
+
+// meet makes an unknown phone known, gives it its copy of the mould, and makes its files: the copy beside the claim of the
+// address, everything of the device in one append, so that it waits for the disk as seldom as can be. What goes wrong
+// with copy and files is answered, and the phone is known all the same.
+func (s *Service) meet(ctx context.Context, who Recognition) (Shelved, bool, error) {
 	// A device with an id of its own may carry the address already, and the view not know of it yet.
 	d, _, err := s.DeviceOfMAC(ctx, who.MAC)
 	if err != nil {
 		return Shelved{}, false, err
 	}
 	if d.Live() == nil {
-		return Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Vendor: d.Vendor, Model: d.Model, Fw: d.Firmware, Plugin: d.Plugin, Serial: d.Serial,
-			UUID: d.UUID, Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Dirty: true, Revision: -1}, true, nil
+		return unshelved(d), true, nil
 	}
 	limit := s.DiscoveryCap
 	if limit == 0 {
@@ -274,21 +285,61 @@ func (s *Service) discover(ctx context.Context, who Recognition) (Shelved, bool,
 	if !s.discovery.take(s.now(), limit) {
 		return Shelved{}, false, ErrNoFile
 	}
-	id, out, err := s.DiscoverDevice(ctx, DiscoverDevice{MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin, Serial: who.Serial, UUID: who.UUID, Added: "auto"})
-	if err != nil {
+	var copied domain.LayerID
+	var beside errgroup.Group
+	if s.Shelf.HasMould() {
+		beside.Go(func() error {
+			layer, _, err := s.AutocreateLayer(ctx, AutocreateLayer{TenantID: domain.Master})
+			if errors.Is(err, ErrNoMould) {
+				return nil
+			}
+			copied = layer
+			return err
+		})
+	}
+	var made Regenerated
+	var trouble error
+	id, out, err := s.discoverDevice(ctx, DiscoverDevice{MAC: who.MAC, Vendor: who.Vendor, Model: who.Model, Firmware: who.Fw, Plugin: who.Plugin,
+		Serial: who.Serial, UUID: who.UUID, Added: "auto"}, func(now domain.Device, begins bool) (events []domain.Event, _ error) {
+		d, made = now, Regenerated{}
+		if trouble = beside.Wait(); trouble != nil || !begins {
+			return nil, nil
+		}
+		if copied != "" {
+			spec := d.DeviceSpec
+			spec.Parents, spec.Autocreated = []domain.LayerID{copied}, true
+			if events, trouble = d.Configure(spec); trouble != nil {
+				return nil, nil
+			}
+		}
+		for _, e := range events {
+			d = d.Apply(e)
+		}
+		var files []domain.Event
+		if files, made, trouble = s.remake(ctx, d, true); trouble != nil {
+			return events, nil
+		}
+		return append(events, files...), nil
+	})
+	_ = beside.Wait() // its error is trouble's, or of no use to a phone that err sends away
+	if copied != "" && (err != nil || !recorded(out, "device.configured")) {
+		err = errors.Join(err, s.dropCopy(ctx, cmp.Or(id, domain.DeviceID(who.MAC)), copied, err))
+	}
+	if err = errors.Join(err, trouble); err != nil {
 		return Shelved{}, false, err
 	}
-	if s.Shelf.HasMould() {
-		give := AutocreateConfig{ID: id, After: out}
-		if slices.ContainsFunc(out.Events, func(r domain.Recorded) bool { return r.Type == "device.discovered" }) {
-			give.TenantID = domain.Master
-		}
-		if out, err = s.AutocreateConfig(ctx, give); err != nil {
-			return Shelved{}, false, err
-		}
+	row := unshelved(d)
+	if recorded(out, "device.discovered") {
+		row.Bare, row.Revision = false, out.Revision
+		row.Files, row.Guest, row.Inputs, row.GeneratedAt, row.Dirty = made.Config.Files, made.Config.Guest, made.Config.Inputs, s.now(), false
 	}
-	return Shelved{Device: id, MAC: who.MAC, TenantID: domain.Master, Vendor: who.Vendor, Model: who.Model, Fw: who.Fw, Plugin: who.Plugin,
-		Revision: out.Revision, Dirty: true}, true, nil
+	return row, true, nil
+}
+
+// unshelved is the row of a device the shelf does not know yet: at no revision it would know.
+func unshelved(d domain.Device) Shelved {
+	return Shelved{Device: d.ID, MAC: d.MAC, TenantID: d.TenantID, Vendor: d.Vendor, Model: d.Model, Fw: d.Firmware, Plugin: d.Plugin, Serial: d.Serial,
+		UUID: d.UUID, Assigned: d.Assigned(), Bare: d.Bare(), MACPathClosed: d.MACPathClosed, SecretHash: d.SecretHash, Dirty: true, Revision: -1}
 }
 
 // discovery counts the phones made known within the running hour (D25).

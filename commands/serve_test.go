@@ -561,3 +561,155 @@ func TestADeliveryBelowAPastPathClosesNothing(t *testing.T) {
 		t.Errorf("closed: %v, delivered %v", d.MACPathClosed, d.Delivered)
 	}
 }
+
+// mould makes a mould for new phones; copies are the layers made of it.
+func (k *kit) mould() {
+	k.t.Helper()
+	_, _, err := k.DefineLayer(k.ctx, commands.DefineLayer{ID: "mould", TenantID: domain.Master, LayerExtra: commands.LayerExtra{Lenient: true, Role: domain.RoleAutocreate},
+		Settings: domain.Settings{"sip_lines": map[string]any{"1": map[string]any{"username": "new", "password": "of a new phone"}}}})
+	k.ok(err)
+}
+
+func (k *kit) copies() (live int) {
+	return k.count("layer-mould", "layer.defined") - 1 - k.count("layer-mould", "layer.removed")
+}
+
+// firstContact is what stands in the stream of a new phone that has its copy of the mould and its files.
+var firstContact = []string{"key.created", "device.discovered", "device.configured", "device.config_regenerated"}
+
+func (k *kit) ofDevice(mac domain.MAC) (types []string) {
+	for _, r := range k.Log.Events() {
+		if r.Stream == domain.DeviceID(mac).Stream() {
+			types = append(types, r.Type)
+		}
+	}
+	return types
+}
+
+// A new phone waits for one append of its device, and the reactions find nothing left to do.
+func TestAFirstContactIsOneAppend(t *testing.T) {
+	k := start(t)
+	k.mould()
+	appends := 0
+	k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+		if c.Method == "Append" && c.Stream.Category() == "device" {
+			appends++
+		}
+		return commandstest.Fault{}
+	})
+	v, err := k.ServeFile(k.ctx, asks(phone))
+	k.ok(err)
+	if v.Guest || !strings.Contains(whole(v), "new") {
+		t.Errorf("it was served %q", whole(v))
+	}
+	k.settle()
+	if appends != 1 || !slices.Equal(k.ofDevice(phone), firstContact) || k.copies() != 1 {
+		t.Errorf("%d appends, %d copies: %q", appends, k.copies(), k.ofDevice(phone))
+	}
+}
+
+// Whatever fails of a first contact: a phone that comes again gets its files, and there is one copy of the mould.
+func TestAFirstContactThatFails(t *testing.T) {
+	trouble := errors.New("trouble")
+	for what, row := range map[string]struct {
+		call  func(commandstest.Call) bool
+		known []string // of the device, after the first request
+	}{
+		"claim": {func(c commandstest.Call) bool { return c.Method == "Append" && c.Stream.Category() == "claim" }, nil},
+		"key": {func(c commandstest.Call) bool {
+			return c.Method == "Ensure" && c.Subject == domain.DeviceID(phone).Subject()
+		}, nil},
+		"copy":       {func(c commandstest.Call) bool { return c.Method == "Append" && c.Stream.Category() == "layer" }, firstContact[:2]},
+		"rendering":  {func(c commandstest.Call) bool { return c.Method == "Render" }, firstContact[:3]},
+		"bytes kept": {func(c commandstest.Call) bool { return c.Method == "Put" }, firstContact[:3]},
+		"device":     {func(c commandstest.Call) bool { return c.Method == "Append" && c.Stream.Category() == "device" }, nil},
+	} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprint(what, " effective ", after), func(t *testing.T) {
+				k := start(t)
+				k.mould()
+				k.serve(asks(spare)) // what the instance makes once is made
+				k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+					switch {
+					case !row.call(c):
+						return commandstest.Fault{}
+					case after:
+						return commandstest.Fault{After: trouble}
+					}
+					return commandstest.Fault{Before: trouble}
+				})
+				if _, err := k.ServeFile(k.ctx, asks(phone)); !errors.Is(err, trouble) {
+					t.Errorf("it was answered %v", err)
+				}
+				known := row.known
+				if what == "device" && after {
+					known = firstContact
+				}
+				if !slices.Equal(k.ofDevice(phone), known) {
+					t.Errorf("of the phone stands %q", k.ofDevice(phone))
+				}
+				k.Faults.Set(nil)
+				k.crash()
+				if got := k.serve(asks(phone)); !strings.Contains(got, "new") {
+					t.Errorf("it was served %q", got)
+				}
+				k.settle()
+				if types := k.ofDevice(phone); k.count(string(domain.DeviceID(phone).Stream()), "device.discovered") != 1 || types[len(types)-1] != "device.config_regenerated" {
+					t.Errorf("of the phone stands %q", types)
+				}
+			})
+		}
+	}
+}
+
+// Requests of one new phone at once share its first contact.
+func TestOneFirstContactForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t)
+		k.mould()
+		hold := make(chan struct{})
+		k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+			if c.Method == "Append" && c.Stream.Category() == "claim" {
+				<-hold
+			}
+			return commandstest.Fault{}
+		})
+		results := make(chan string)
+		for range 10 {
+			go func() {
+				v, err := k.ServeFile(k.ctx, asks(phone))
+				results <- fmt.Sprint(whole(v), err)
+			}()
+		}
+		synctest.Wait()
+		close(hold)
+		var all []string
+		for range 10 {
+			all = append(all, <-results)
+		}
+		if len(slices.Compact(all)) != 1 || !strings.Contains(all[0], "<nil>") || !slices.Equal(k.ofDevice(phone), firstContact) || k.copies() != 1 {
+			t.Errorf("%q, %d copies: %q", slices.Compact(all), k.copies(), k.ofDevice(phone))
+		}
+	})
+}
+
+// Somebody else makes the phone known between its first contact's look and its append: nothing is made twice, and the copy
+// that came to nothing is removed.
+func TestAFirstContactThatSomebodyElseMakes(t *testing.T) {
+	k := start(t)
+	k.mould()
+	raced := false
+	k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+		if !raced && c.Method == "Append" && c.Stream.Category() == "device" {
+			raced = true
+			k.discover(phone)
+		}
+		return commandstest.Fault{}
+	})
+	if got := k.serve(asks(phone)); !strings.Contains(got, "new") {
+		t.Errorf("it was served %q", got)
+	}
+	if types := k.ofDevice(phone); !raced || !slices.Equal(types, firstContact) || k.copies() != 1 || k.count("layer-mould", "layer.removed") != 1 {
+		t.Errorf("%d copies, %d removed: %q", k.copies(), k.count("layer-mould", "layer.removed"), types)
+	}
+}
