@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -384,8 +387,9 @@ func (r *rig) message(document []byte) string {
 	return e.Message
 }
 
-// counting counts what a sign-in does: streams read, hashes made.
-type counting struct{ reads, hashes int }
+// counting counts what a sign-in does: streams read, hashes made, memory taken in units of one argon2id, which takes far
+// more than all the rest.
+type counting struct{ reads, hashes, argons int }
 
 type countedLog struct {
 	commands.Log
@@ -407,30 +411,111 @@ func (c countedVault) Hash(ctx context.Context, subject domain.Subject, purpose 
 	return c.Vault.Hash(ctx, subject, purpose, value)
 }
 
-// An unknown user, one without a password and a wrong password are the same work: streams read, hashes made. (That argon2id
-// is computed for each is the contract of signIns.matches.)
-func TestARefusalIsTheSameWorkForAll(t *testing.T) {
-	r := start(t)
-	if _, _, _, err := r.Service.DefineSoftphone(t.Context(), commands.DefineSoftphone{ID: "bare", TenantID: "acme", CloudID: "acme", LineID: "l1", Username: "bare"}); err != nil {
-		t.Fatal(err)
-	}
+// counts makes the rig's service count what do does.
+func (r *rig) counts() func(do func()) counting {
 	c := &counting{}
 	r.Service.Log, r.Service.Vault = countedLog{r.Service.Log, c}, countedVault{r.Service.Vault, c}
+	taken := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.TotalAlloc
+	}
+	return func(do func()) counting {
+		const argon = 19 << 20
+		*c = counting{}
+		before := taken()
+		do()
+		c.argons = int((taken() - before + argon/2) / argon)
+		return *c
+	}
+}
+
+// bare is a softphone that has neither password nor code.
+func (r *rig) bare() {
+	r.t.Helper()
+	if _, _, _, err := r.Service.DefineSoftphone(r.t.Context(), commands.DefineSoftphone{ID: "bare", TenantID: "acme", CloudID: "acme", LineID: "l1", Username: "bare"}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// An unknown user, one without a password, a wrong password and a code that has been used are the same work: streams read,
+// hashes made, argon2id computed.
+func TestARefusalIsTheSameWorkForAll(t *testing.T) {
+	r := start(t)
+	r.bare()
+	code, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.post("account", "cloud_password", code.Code, "install", "used"), http.StatusOK, "<account>")
+	count := r.counts()
 	r.post("account", "cloud_password", "warm up") // keys are looked for once
-	for _, pairs := range [][]string{{"cloud_password", "wrong"}, {"cloud_password", "wr ng"}} {
-		seen := map[[2]int]bool{}
+	for argons, passwords := range [][]string{1: {"wrong", code.Code, "000000000000"}, 2: {"wr ng"}} {
+		seen := map[counting]bool{}
 		for i, user := range []string{"ana@acme.example", "nobody", "bare"} {
-			c.reads, c.hashes = 0, 0
-			r.client.IP = "198.51.100." + strconv.Itoa(i)
-			if w := r.post("account", append([]string{"cloud_username", user}, pairs...)...); w.Code != http.StatusForbidden {
-				t.Errorf("%s: %d", user, w.Code)
+			for j, password := range passwords {
+				r.client.IP = fmt.Sprintf("198.51.%d.%d", i, j)
+				seen[count(func() {
+					if w := r.post("account", "cloud_username", user, "cloud_password", password); w.Code != http.StatusForbidden {
+						t.Errorf("%s, %s: %d", user, password, w.Code)
+					}
+				})] = true
 			}
-			seen[[2]int{c.reads, c.hashes}] = true
 		}
-		if len(seen) != 1 {
-			t.Errorf("%q: streams read and hashes made: %v", pairs, seen)
+		for c := range seen {
+			if len(seen) != 1 || c.argons != argons {
+				t.Errorf("%q: %+v", passwords, seen)
+			}
 		}
 	}
+}
+
+// A good code costs no argon2id, so that many apps can come in at a time; a password costs one.
+func TestACodeIsCheap(t *testing.T) {
+	r := start(t)
+	count := r.counts()
+	code, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for password, want := range map[string]int{code.Code: 0, code.Code[:4] + " " + code.Code[4:]: 0, password: 1} {
+		if got := count(func() { r.want(r.post("account", "cloud_password", password), http.StatusOK, "<account>") }); got.argons != want {
+			t.Errorf("%q: %+v", password, got)
+		}
+	}
+}
+
+// By a clock that does nothing but what it is told, every refusal takes what RefuseAfter says, whatever it is for; who is let
+// in, and who has to wait, does not wait for it.
+func TestARefusalTakesTheSameTimeForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t)
+		r.bare()
+		r.handler = softphone.New(softphone.Options{Provisioner: r.Service, Client: func(context.Context) softphone.Client { return r.client }})
+		for i, c := range []struct {
+			what   string
+			status int
+			takes  time.Duration
+			pairs  []string
+		}{
+			{"a password", 200, 0, nil},
+			{"a wrong password", 403, 500 * time.Millisecond, []string{"cloud_password", "wrong"}},
+			{"no such user", 403, 500 * time.Millisecond, []string{"cloud_username", "nobody"}},
+			{"a user without a password", 403, 500 * time.Millisecond, []string{"cloud_username", "bare"}},
+			{"no such code", 403, 500 * time.Millisecond, []string{"cloud_password", "000000000000"}},
+			{"a token of nobody", 403, 500 * time.Millisecond, []string{"cloud_password", "llsp_none_" + strings.Repeat("x", 43)}},
+			{"a token that never was", 403, 500 * time.Millisecond, []string{"cloud_password", "llsp_p1_" + strings.Repeat("x", 43)}},
+			{"no such cloud ID", 404, 0, []string{"cloud_id", "NOSUCH"}},
+		} {
+			r.client.IP = "198.51.100." + strconv.Itoa(i)
+			for _, service := range []string{"account", "global"} {
+				begun := time.Now()
+				if w := r.post(service, c.pairs...); w.Code != c.status || time.Since(begun) != c.takes {
+					t.Errorf("%s: %s: %d after %s", c.what, service, w.Code, time.Since(begun))
+				}
+			}
+		}
+	})
 }
 
 // A form's "+" that an app did not escape is tried as it stands, in user name and password, as one attempt.

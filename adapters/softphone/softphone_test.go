@@ -222,10 +222,7 @@ func TestReadingACall(t *testing.T) {
 // ACC-2: an unknown user, a wrong password, no password at all, a dead code and a token that never was are one answer.
 func TestTheUniformRefusal(t *testing.T) {
 	r := start(t)
-	_, _, _, err := r.Service.DefineSoftphone(t.Context(), commands.DefineSoftphone{ID: "bare", TenantID: "acme", CloudID: "acme", LineID: "l1", Username: "bare"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r.bare()
 	want := r.post("account", "cloud_password", "wrong").Body.String()
 	for i, pairs := range [][]string{{"cloud_username", "nobody"}, {"cloud_username", "bare"}, {"cloud_password", "000000000000"}, {"cloud_password", "llsp_p1_" + strings.Repeat("x", 43)},
 		{"cloud_password", "llsp_none_" + strings.Repeat("x", 43)}, {"cloud_password", "llsp_"}} {

@@ -25,7 +25,7 @@ const (
 type found struct {
 	name  string
 	attrs []xml.Attr
-	text  string
+	text  string // once the element has ended
 	kids  []*found
 	place domain.SoftphonePlace
 }
@@ -70,6 +70,7 @@ func (r *reader) parse(data []byte) (root *found) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	dec := xml.NewDecoder(bytes.NewReader(data))
 	var open []*found
+	var texts [][]byte // of the open elements: comments may cut a text into very many pieces
 	at := func() string {
 		names := make([]string, len(open))
 		for i, e := range open {
@@ -117,7 +118,7 @@ func (r *reader) parse(data []byte) (root *found) {
 			}
 		case xml.CharData:
 			if len(open) > 0 {
-				open[len(open)-1].text += string(t)
+				texts[len(texts)-1] = append(texts[len(texts)-1], t...)
 			} else if len(bytes.TrimSpace(t)) > 0 {
 				return bad("has text outside its root")
 			}
@@ -153,9 +154,11 @@ func (r *reader) parse(data []byte) (root *found) {
 			default:
 				root = e
 			}
-			open = append(open, e)
+			open, texts = append(open, e), append(texts, nil)
 		case xml.EndElement:
-			open = open[:len(open)-1]
+			last := len(open) - 1
+			open[last].text = string(texts[last])
+			open, texts = open[:last], texts[:last]
 		}
 	}
 	if root == nil {

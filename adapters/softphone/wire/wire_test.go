@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -206,6 +207,22 @@ func TestXMLAttacks(t *testing.T) {
 				t.Errorf("%s: %s", what, f.Text)
 			}
 		}
+	}
+}
+
+// A text that comments cut into very many pieces costs no more than a few times its size.
+func TestATextInPieces(t *testing.T) {
+	const piece, pieces = "aaaaaaa", 36_000
+	data := []byte("<account><title>" + strings.Repeat(piece+"<!---->", pieces) + "</title></account>")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	i := wire.Read(data)
+	runtime.ReadMemStats(&after)
+	if got := i.Document.Nodes["title"]; len(i.Findings) > 0 || got != strings.Repeat(piece, pieces) {
+		t.Errorf("%d bytes, %+v", len(got), i.Findings)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 100*wire.MaxXML { // piece by piece it would be thousands of times
+		t.Errorf("%d bytes took %d", len(data), took)
 	}
 }
 
