@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -495,3 +497,57 @@ func (f failing) ReportSoftphonePush(context.Context, commands.SoftphoneCall, do
 }
 
 func (f failing) Open(context.Context, domain.Sealed) (string, error) { return "", f.err }
+
+// heard refuses every app, and keeps what it said last.
+type heard struct {
+	failing
+	call commands.SoftphoneCall
+}
+
+func (h *heard) ServeSoftphone(_ context.Context, in commands.SoftphoneCall) (commands.SoftphoneAnswer, error) {
+	h.call = in
+	return commands.SoftphoneAnswer{}, h.err
+}
+
+// FuzzCall sends whatever somebody may who plays an app. What is passed on is within its limits and was filled in; what is
+// not is refused with an error document that an app can show.
+func FuzzCall(f *testing.F) {
+	good := url.Values{"cloud_id": {"ACME"}, "cloud_username": {"ana@acme.example"}, "cloud_password": {password}, "install": {"i1"}}.Encode()
+	for _, seed := range [][3]string{{good, "", ""}, {"", form, good}, {"cloud_id=ACME", "application/json", `{"cloud_username":"a","cloud_password":"b"c"}`},
+		{"", form, "cloud_id=ACME*&cloud_username=%username%&cloud_password=%"}, {"", "application/json", `{"cloud_id":"ACME","cloud_username":"+","cloud_password":"llsp_p1_x","install":1e99}`}} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, query, kind, body string) {
+		app := &heard{failing: failing{domain.ErrSoftphoneRefused}}
+		handler := softphone.New(softphone.Options{Provisioner: app, Client: func(context.Context) softphone.Client { return softphone.Client{Private: true} }, RefuseAfter: -1})
+		w, q := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/softphone/v1/account", strings.NewReader(body))
+		q.URL.RawQuery = query
+		q.Header.Set("Content-Type", kind)
+		handler.ServeHTTP(w, q)
+		var e struct {
+			XMLName xml.Name `xml:"error"`
+			Message string   `xml:"message"`
+		}
+		if err := xml.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Message == "" || len([]rune(e.Message)) > 200 {
+			t.Errorf("%d %v: %q", w.Code, err, w.Body)
+		}
+		c := app.call
+		switch {
+		case w.Code == http.StatusBadRequest && c == commands.SoftphoneCall{}:
+			return
+		case w.Code != http.StatusForbidden:
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if id, _, ok := domain.ParseCloudID(string(c.CloudID)); !ok || id != c.CloudID || strings.Trim(c.Password, "*") == "" {
+			t.Errorf("%+v", c)
+		}
+		for _, v := range []string{c.Username, c.OtherUsername, c.Password, c.OtherPassword, c.Install} {
+			if len(v) > 512 || !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) && !strings.ContainsFunc(v, func(r rune) bool { return r >= 0x80 }) {
+				t.Errorf("%q", v)
+			}
+		}
+		if c.Username == "" && !commands.IsSoftphoneToken(c.Password) {
+			t.Errorf("nobody: %+v", c)
+		}
+	})
+}

@@ -80,7 +80,7 @@ func main() {
 		run  func(*bench) error
 	}{
 		{"appends", appends}, {"adapter", adapter}, {"views", rebuild}, {"serving", serving}, {"tftp", tftpReads}, {"sweep", sweepUnderFetches},
-		{"commands", commandRate}, {"audit", audit}, {"provd", provdBench}, {"softphone", appsRefresh}, {"sysclient", sysclients}, {"rollout", rollouts}, {"size", size},
+		{"commands", commandRate}, {"audit", audit}, {"provd", provdBench}, {"softphone", softphones}, {"sysclient", sysclients}, {"rollout", rollouts}, {"size", size},
 	} {
 		if *only != "" && !strings.Contains(","+*only+",", ","+part.name+",") {
 			continue
