@@ -79,12 +79,12 @@ func IsSoftphoneToken(text string) bool { return strings.HasPrefix(text, tokenPr
 // password, a dead code and a token that never was one; domain.ErrSoftphoneSignedOut for a token that is dead for good;
 // a *GuessError when source or user must wait; ErrSignInBusy, and everything else is our trouble.
 func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (SoftphoneAnswer, error) {
-	cloud, err := s.cloudOf(ctx, in)
+	cloud, h, err := s.cloudOf(ctx, in)
 	if err != nil {
 		return SoftphoneAnswer{}, err
 	}
 	ctx = softphoneCaller(ctx, in)
-	answer, err := s.serveSoftphone(ctx, cloud, in)
+	answer, err := s.serveSoftphone(ctx, cloud, h, in)
 	var guess *GuessError
 	switch {
 	case err == nil, errors.Is(err, domain.ErrSoftphoneRefused), errors.Is(err, domain.ErrSoftphoneSignedOut), errors.As(err, &guess):
@@ -94,22 +94,22 @@ func (s *Service) ServeSoftphone(ctx context.Context, in SoftphoneCall) (Softpho
 }
 
 // cloudOf is the cloud ID an app calls by: domain.ErrCloudIDUnknown, or a *SoftphoneError.
-func (s *Service) cloudOf(ctx context.Context, in SoftphoneCall) (domain.Cloud, error) {
-	cloud, _, err := load[domain.Cloud](ctx, s.Log, in.CloudID.Stream())
+func (s *Service) cloudOf(ctx context.Context, in SoftphoneCall) (domain.Cloud, history, error) {
+	cloud, h, err := load[domain.Cloud](ctx, s.Log, in.CloudID.Stream())
 	switch {
 	case err != nil:
-		return cloud, &SoftphoneError{err, true}
+		return cloud, h, &SoftphoneError{err, true}
 	case !cloud.Exists || in.Editable && cloud.Policy.LiveOnly:
-		return cloud, domain.ErrCloudIDUnknown
+		return cloud, h, domain.ErrCloudIDUnknown
 	}
-	return cloud, nil
+	return cloud, h, nil
 }
 
 func softphoneCaller(ctx context.Context, in SoftphoneCall) context.Context {
 	return WithCaller(ctx, Caller{Actor: "phone:softphone", IP: in.IP, Listener: "phones"})
 }
 
-func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in SoftphoneCall) (SoftphoneAnswer, error) {
+func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, h history, in SoftphoneCall) (SoftphoneAnswer, error) {
 	var entry signIn
 	var err error
 	if IsSoftphoneToken(in.Password) {
@@ -124,7 +124,7 @@ func (s *Service) serveSoftphone(ctx context.Context, cloud domain.Cloud, in Sof
 	if p.CloudID != cloud.CloudID || p.TenantID != cloud.TenantID {
 		return SoftphoneAnswer{}, domain.ErrSoftphoneRefused
 	}
-	b, err := s.belowSoftphone(ctx, p.CloudID, p.CategoryID)
+	b, err := s.belowCloud(ctx, cloud, h, p.CategoryID)
 	if err != nil {
 		return SoftphoneAnswer{}, err
 	}

@@ -99,25 +99,33 @@ func (b softphoneBelow) context() domain.SoftphoneContext {
 
 // belowSoftphone reads what lies below softphones of a cloud ID and category; the category may be empty, and one that is
 // not the tenant's says nothing.
-func (s *Service) belowSoftphone(ctx context.Context, id domain.CloudID, category domain.CategoryID) (b softphoneBelow, err error) {
+func (s *Service) belowSoftphone(ctx context.Context, id domain.CloudID, category domain.CategoryID) (softphoneBelow, error) {
+	cloud, h, err := load[domain.Cloud](ctx, s.Log, id.Stream())
+	if err != nil {
+		return softphoneBelow{}, err
+	}
+	cloud.CloudID = id // also of one that was given back
+	return s.belowCloud(ctx, cloud, h, category)
+}
+
+// belowCloud is belowSoftphone for a cloud ID that has been loaded, with its history.
+func (s *Service) belowCloud(ctx context.Context, cloud domain.Cloud, h history, category domain.CategoryID) (softphoneBelow, error) {
+	b := softphoneBelow{cloud: cloud}
 	add := func(h history, stream domain.StreamID, layer domain.SoftphoneLayer) error {
 		d, err := s.softphoneDocument(ctx, layer)
 		b.levels = append(b.levels, domain.SoftphoneLevel{Name: stream, SoftphoneDocument: d})
 		b.inputs = append(b.inputs, domain.Input{Stream: stream, Revision: h.revision})
 		return err
 	}
-	var h history
-	if b.cloud, h, err = load[domain.Cloud](ctx, s.Log, id.Stream()); err != nil {
+	if err := add(h, cloud.CloudID.Stream(), cloud.SoftphoneLayer); err != nil || category == "" {
 		return b, err
 	}
-	if err := add(h, id.Stream(), b.cloud.SoftphoneLayer); err != nil || category == "" {
+	c, h, err := load[domain.Category](ctx, s.Log, category.Stream())
+	if err != nil {
 		return b, err
 	}
-	if b.category, h, err = load[domain.Category](ctx, s.Log, category.Stream()); err != nil {
-		return b, err
-	}
-	if b.category.TenantID != b.cloud.TenantID {
-		b.category = domain.Category{}
+	if c.TenantID == cloud.TenantID {
+		b.category = c
 	}
 	return b, add(h, category.Stream(), b.category.Softphone)
 }

@@ -18,7 +18,7 @@ var ErrNoBalance = errors.New("no balance")
 // signedInSoftphone is the app of a call to a service that only an app that is signed in may ask. Anything but a token
 // counts as a wrong one. Errors: as of ServeSoftphone.
 func (s *Service) signedInSoftphone(ctx context.Context, in SoftphoneCall) (signIn, error) {
-	cloud, err := s.cloudOf(ctx, in)
+	cloud, _, err := s.cloudOf(ctx, in)
 	if err != nil {
 		return signIn{}, err
 	}
