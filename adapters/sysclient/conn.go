@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,14 +70,16 @@ type conn struct {
 
 // serve reads until the connection ends.
 func (c *conn) serve() {
+	defer c.server.leave(c)
 	defer c.over()
+	defer c.contain()
 	c.ws.SetReadLimit(wire.MaxFrame)
 	c.heard.Store(c.server.opt.Now().UnixNano())
 	c.deciding.Lock()
 	c.timer = time.AfterFunc(c.server.opt.IdentifyWithin, c.tick)
 	c.deciding.Unlock()
 	for {
-		kind, b, err := c.ws.Read(c.ctx)
+		kind, b, err := c.ws.Read(context.Background()) // over, which ends c.ctx, comes after it
 		if err != nil {
 			return
 		}
@@ -90,9 +94,9 @@ func (c *conn) serve() {
 		case f.Tunnel != nil:
 			c.tunnelled(f.Tunnel)
 		case f.Type == wire.TypeIdentify:
-			c.identify(f.JSON)
+			c.aside(func() { c.identify(f.JSON) })
 		case f.Type == wire.TypePort:
-			c.port(f.JSON)
+			c.aside(func() { c.port(f.JSON) })
 		}
 	}
 }
@@ -121,7 +125,29 @@ func (c *conn) do(f func()) {
 	c.tunnelMu.Lock()
 	defer c.tunnelMu.Unlock()
 	if !c.gone {
-		c.work.Go(f)
+		c.work.Go(func() {
+			defer c.contain()
+			f()
+		})
+	}
+}
+
+// aside runs f and waits for it, on a stack of its own: a decision needs much, which would stay with the reader.
+func (c *conn) aside(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer c.contain()
+		f()
+	}()
+	<-done
+}
+
+// contain is deferred: a panic ends this connection, not the server.
+func (c *conn) contain() {
+	if p := recover(); p != nil {
+		c.log().Error().Str("panic", fmt.Sprint(p)).Str("stack", string(debug.Stack())).Msg("serve a sysclient")
+		_ = c.ws.CloseNow()
 	}
 }
 
@@ -146,14 +172,21 @@ func (c *conn) write(ctx context.Context, b []byte) error {
 }
 
 func (c *conn) log() *zerolog.Logger {
-	l := zerolog.Ctx(c.ctx).With().Str("mac", string(c.mac)).Str("device_id", string(c.device)).Logger()
+	mac, device := c.names()
+	l := zerolog.Ctx(c.ctx).With().Str("mac", string(mac)).Str("device_id", string(device)).Logger()
 	return &l
 }
 
-func (c *conn) inAs() domain.DeviceID {
+// names are the address the device has said, and the device it is in as.
+func (c *conn) names() (domain.MAC, domain.DeviceID) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	return c.device
+	return c.mac, c.device
+}
+
+func (c *conn) inAs() domain.DeviceID {
+	_, device := c.names()
+	return device
 }
 
 // trusted tells whether the address the device gives is to be believed.
@@ -209,13 +242,21 @@ func (c *conn) ping() {
 	}
 }
 
-// kick has the connection's standing looked at again, in the background. It is called with server.mu held or not.
+// kick has the connection's standing looked at again, in the background: once for all that happens until its turn comes.
+// It is called with server.mu held or not.
 func (c *conn) kick() {
 	if c.kicked.CompareAndSwap(false, true) {
-		c.do(func() {
-			c.kicked.Store(false)
-			c.reconsider()
-		})
+		c.do(c.reconsider)
+	}
+}
+
+// turn waits until this connection may decide, and the server has a place for the decision; done gives both back.
+func (c *conn) turn() (done func()) {
+	c.deciding.Lock()
+	c.server.deciding <- struct{}{}
+	return func() {
+		<-c.server.deciding
+		c.deciding.Unlock()
 	}
 }
 
@@ -242,14 +283,11 @@ func (c *conn) identify(raw []byte) {
 		c.end(websocket.StatusPolicyViolation, "an Identify must be JSON with a hardware id")
 		return
 	}
-	c.deciding.Lock()
-	defer c.deciding.Unlock()
+	defer c.turn()()
 	if c.said20++; c.said20 > maxIdentify {
 		c.end(closeDenied, "too many Identify messages")
 		return
 	}
-	c.server.deciding <- struct{}{}
-	defer func() { <-c.server.deciding }()
 	challenge, password := c.challenge, c.password
 	challenged := challenge != "" && mac == c.mac
 	if c.mac != mac && c.inAs() != "" {
@@ -271,7 +309,8 @@ func (c *conn) identify(raw []byte) {
 // caller is ctx with the phone as the actor.
 func (c *conn) caller() context.Context {
 	who := commands.CallerFrom(c.ctx)
-	who.Actor = "phone:" + string(c.mac)
+	mac, _ := c.names()
+	who.Actor = "phone:" + string(mac)
 	return commands.WithCaller(c.ctx, who)
 }
 
@@ -308,8 +347,7 @@ func (c *conn) failed() {
 
 // unansweredChallenge is for a device that does not answer: maybe it never got its password.
 func (c *conn) unansweredChallenge() {
-	c.deciding.Lock()
-	defer c.deciding.Unlock()
+	defer c.turn()()
 	if c.challenge == "" || c.server.opt.Now().Before(c.due) {
 		return
 	}
@@ -376,8 +414,11 @@ func (c *conn) wait(refused error) {
 
 // reconsider looks again at what the connection may be.
 func (c *conn) reconsider() {
+	c.server.looking <- struct{}{}
+	defer func() { <-c.server.looking }()
 	c.deciding.Lock()
 	defer c.deciding.Unlock()
+	c.kicked.Store(false)
 	if c.said.ID == "" || c.challenge != "" || c.ctx.Err() != nil {
 		return
 	}
@@ -452,8 +493,6 @@ func (c *conn) sendAdminPassword(clear string) {
 
 // renewAdminPassword gives the device the password of its administrator where that is another now. c.deciding is held.
 func (c *conn) renewAdminPassword(in domain.DeviceID) {
-	c.server.deciding <- struct{}{}
-	defer func() { <-c.server.deciding }()
 	switch clear, err := c.server.opt.Service.SysclientAdminPassword(c.ctx, in); {
 	case err != nil && c.ctx.Err() == nil:
 		c.log().Error().Err(err).Msg("find the administrator's password of a sysclient")
@@ -506,8 +545,7 @@ func (c *conn) port(raw []byte) {
 		c.end(websocket.StatusPolicyViolation, "not a port")
 		return
 	}
-	c.deciding.Lock()
-	defer c.deciding.Unlock()
+	defer c.turn()()
 	if c.said20++; c.said20 > maxIdentify {
 		c.end(closeDenied, "too many messages")
 		return

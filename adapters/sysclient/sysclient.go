@@ -23,10 +23,14 @@
 package sysclient
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -86,15 +90,17 @@ const (
 	closeBusy     websocket.StatusCode = 4429
 )
 
-// decisions is how many are made at a time.
-const decisions = 64
+// decisions is how many are made at a time on what devices say; looks, how many connections' standing is looked at again at
+// a time, when something was recorded.
+const decisions, looks = 64, 16
 
 // Server keeps the connections. It is commands.Sysclients. Safe for concurrent use.
 type Server struct {
 	opt     Options
 	metrics *metrics
-	// deciding bounds decisions at a time: when all devices of a site come back at once, they take turns.
-	deciding chan struct{}
+	// deciding bounds decisions at a time: when all devices of a site come back at once, they take turns. looking bounds looks,
+	// beside it: a device that waits for an answer does not stand behind all those that something was recorded for.
+	deciding, looking chan struct{}
 
 	mu       sync.Mutex
 	settling bool // ChangedAll is under way
@@ -131,7 +137,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	s := &Server{opt: opt, deciding: make(chan struct{}, decisions), in: make(map[domain.DeviceID]*conn), out: make(map[*conn]struct{}), waiting: make(map[domain.MAC]map[*conn]bool), sources: make(map[netip.Prefix]int)}
+	s := &Server{opt: opt, deciding: make(chan struct{}, decisions), looking: make(chan struct{}, looks), in: make(map[domain.DeviceID]*conn), out: make(map[*conn]struct{}), waiting: make(map[domain.MAC]map[*conn]bool), sources: make(map[netip.Prefix]int)}
 	s.metrics = newMetrics(s.counts)
 	if err := s.metrics.register(opt.Metrics); err != nil {
 		return nil, fmt.Errorf("register metrics of sysclients: %w", err)
@@ -154,7 +160,7 @@ func domainOf(path string) (string, bool) {
 	return parts[0], true
 }
 
-// ServeHTTP takes one connection and serves it until it ends.
+// ServeHTTP takes one connection, and leaves it to a goroutine of its own: what the request needed is let go.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := s.opt.Client(r.Context())
 	name, ok := domainOf(r.URL.Path)
@@ -179,21 +185,39 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		caller.Tenants = []domain.TenantID{tenant.ID}
 	}
 	c.ctx, c.cancel = context.WithCancel(commands.WithCaller(context.WithoutCancel(r.Context()), caller))
-	defer c.cancel()
 	if !s.enlist(c) {
+		c.cancel()
 		s.metrics.refused.Inc()
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
-	defer s.wg.Done()
-	defer s.leave(c)
 	// What devices say has nothing to do with a browser's origin.
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	ws, err := websocket.Accept(lean{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil || !s.accepted(c, ws) {
+		c.cancel()
+		s.leave(c)
 		return
 	}
-	c.serve()
+	go c.serve()
+}
+
+// lean gives a connection that is taken over buffers that fit what devices say, for net/http's of 4 KiB each would stay
+// with it as long as it lasts. Longer frames pass by the buffers.
+type lean struct{ http.ResponseWriter }
+
+const buffer = 1 << 10 // bytes, each way
+
+// Hijack is http.Hijacker.
+func (w lean) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // no error: it is there
+	in := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), conn), max(buffer, len(early)))
+	_, _ = in.Peek(len(early)) // no error either
+	return conn, bufio.NewReadWriter(in, bufio.NewWriterSize(conn, buffer)), nil
 }
 
 // enlist makes room for a connection; false when there is none.
@@ -257,6 +281,7 @@ func (s *Server) unwait(c *conn) {
 
 // leave forgets a connection that has ended.
 func (s *Server) leave(c *conn) {
+	defer s.wg.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unlist(c)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -100,6 +101,9 @@ func (o *office) changed() {
 func (o *office) types(id domain.DeviceID) (types []string) {
 	o.t.Helper()
 	for r, err := range o.Log.Read(o.t.Context(), id.Stream(), 0) {
+		if errors.Is(err, domain.ErrNoStream) {
+			return nil
+		}
 		o.ok(err)
 		types = append(types, r.Type)
 	}
@@ -781,4 +785,44 @@ func TestTunnelTrouble(t *testing.T) {
 			eventually(t, "it is out", func() bool { return !o.Connected(id) })
 		})
 	}
+}
+
+// A device that does not wait for the answer to its upgrade is heard all the same, even if it says more than a buffer holds.
+func TestSpeaksAtOnce(t *testing.T) {
+	for _, padding := range []int{0, 3000} {
+		o := open(t)
+		at, err := url.Parse(o.url)
+		o.ok(err)
+		c, err := net.Dial("tcp", at.Host)
+		o.ok(err)
+		t.Cleanup(func() { _ = c.Close() })
+		said := wire.Admin(wire.TypeIdentify, wire.Identify{ID: string(mac), Product: "IP222", Version: "13r3", Name: strings.Repeat("n", padding), Platform: wire.Platform{Type: "PHONE"}})
+		frame := append([]byte{0x82, 0x80 | 126, byte(len(said) >> 8), byte(len(said)), 0, 0, 0, 0}, said...) // binary, masked with zeros: RFC 6455 §5.2
+		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n%s", at.Path, at.Host, frame)
+		o.ok(err)
+		eventually(t, "it was sighted", func() bool { return len(o.Kit.Sightings.All()) > 0 })
+	}
+}
+
+// A panic ends the connection it came from, and nothing else.
+func TestPanic(t *testing.T) {
+	o := open(t, func(opt *sysclient.Options) {
+		opt.Registered = func(_ context.Context, _ domain.DeviceID, f domain.SysclientFacts) error {
+			if f.Name == "odd" {
+				panic("odd")
+			}
+			return nil
+		}
+	})
+	password := o.enroll()
+	d := o.dial(o.url)
+	d.said.Name = "odd"
+	d.identify(nil)
+	d.answer(d.challenge(), password)
+	d.closed()
+	eventually(t, "it has left", func() bool { return !o.Connected(domain.DeviceID(mac)) })
+	d = o.dial(o.url)
+	d.identify(nil)
+	d.answer(d.challenge(), password)
+	eventually(t, "it is in again", func() bool { return o.Connected(domain.DeviceID(mac)) })
 }
