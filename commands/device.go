@@ -20,7 +20,7 @@ func (s *Service) CurrentDevice(ctx context.Context, id domain.DeviceID) (domain
 	var last domain.Device
 	lastID := id
 	for range lives {
-		d, _, err := load[domain.Device](ctx, s.Log, id.Stream())
+		d, _, err := loadState[domain.Device](ctx, s.Log, id.Stream())
 		if err != nil {
 			return d, id, err
 		}
@@ -101,13 +101,13 @@ func (s *Service) DeviceOfMAC(ctx context.Context, mac domain.MAC) (domain.Devic
 	if err != nil {
 		return domain.Device{}, "", err
 	}
-	claim, _, err := load[domain.Claim](ctx, s.Log, domain.ClaimStream(claimMAC, hash))
+	claim, _, err := loadState[domain.Claim](ctx, s.Log, domain.ClaimStream(claimMAC, hash))
 	if err != nil {
 		return domain.Device{}, "", err
 	}
 	var found domain.Device
 	for _, t := range claim.Holders {
-		d, _, err := load[domain.Device](ctx, s.Log, t.Holder)
+		d, _, err := loadState[domain.Device](ctx, s.Log, t.Holder)
 		if err != nil {
 			return d, "", err
 		}

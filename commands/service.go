@@ -294,11 +294,18 @@ const latest = domain.Revision(math.MaxInt64)
 // loadUntil is load that stops behind the event of a revision; with NoStream it reads nothing.
 func loadUntil[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, until domain.Revision) (S, history, error) {
 	var state S
-	return loadFrom(ctx, log, stream, state, 0, until)
+	return loadFrom(ctx, log, stream, state, 0, until, true)
 }
 
-// loadFrom folds the events from a revision on into state; without any, the history is that of an empty stream.
-func loadFrom[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, state S, from, until domain.Revision) (S, history, error) {
+// loadState is load without the events: not for reactions, which look for their own among them.
+func loadState[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID) (S, history, error) {
+	var state S
+	return loadFrom(ctx, log, stream, state, 0, latest, false)
+}
+
+// loadFrom folds the events from a revision on into state; without any, the history is that of an empty stream. keep tells
+// whether they are to stand in the history.
+func loadFrom[S domain.State[S]](ctx context.Context, log Log, stream domain.StreamID, state S, from, until domain.Revision, keep bool) (S, history, error) {
 	h := history{revision: domain.NoStream}
 	for r, err := range log.Read(ctx, stream, from) {
 		if errors.Is(err, domain.ErrNoStream) || err == nil && r.Revision > until {
@@ -318,7 +325,10 @@ func loadFrom[S domain.State[S]](ctx context.Context, log Log, stream domain.Str
 			h.keyed = h.keyed || e.Subject == domain.Subject(stream)
 		}
 		state = state.Apply(e)
-		h.events, h.revision, h.position = append(h.events, r), r.Revision, r.Position
+		h.revision, h.position = r.Revision, r.Position
+		if keep {
+			h.events = append(h.events, r)
+		}
 	}
 	return state, h, nil
 }
@@ -346,14 +356,14 @@ func (f *folds[S]) load(ctx context.Context, log Log, stream domain.StreamID) (S
 	if !known {
 		now.revision = domain.NoStream
 	}
-	rest, h, err := loadFrom(ctx, log, stream, now.state, now.revision+1, latest)
+	rest, h, err := loadFrom(ctx, log, stream, now.state, now.revision+1, latest, false)
 	if err != nil {
 		return rest, h, err
 	}
-	if h.events == nil {
+	if h.revision == domain.NoStream {
 		return now.state, now.history, nil
 	}
-	h.events, h.keyed = nil, h.keyed || now.keyed
+	h.keyed = h.keyed || now.keyed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.of == nil || len(f.of) >= maxFolds {
@@ -369,6 +379,9 @@ const attempts = 50
 // decide is the loop of every command: load, ask the rule, append; on conflict again. ask returns the
 // events to record, none when there is nothing new.
 func decide[S domain.State[S]](ctx context.Context, s *Service, stream domain.StreamID, ask func(S) ([]domain.Event, error)) (Outcome, error) {
+	if CallerFrom(ctx).reaction == "" {
+		return decideBy(ctx, s, stream, loadState[S], ask)
+	}
 	return decideBy(ctx, s, stream, load[S], ask)
 }
 

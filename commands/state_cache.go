@@ -46,7 +46,7 @@ func (c *stateCache[S]) put(id domain.StreamID, v stateAt[S]) {
 func (c *stateCache[S]) now(ctx context.Context, log Log, id domain.StreamID) (S, domain.Revision, error) {
 	kept, ok := c.get(id)
 	if !ok {
-		state, h, err := load[S](ctx, log, id)
+		state, h, err := loadState[S](ctx, log, id)
 		if err == nil && h.revision != domain.NoStream {
 			c.put(id, stateAt[S]{state, h.revision})
 		}
@@ -61,7 +61,7 @@ func (c *stateCache[S]) now(ctx context.Context, log Log, id domain.StreamID) (S
 		_, unknown := e.(domain.Unknown)
 		if err != nil || decodeErr != nil || unknown {
 			// Not what a stream that grows looks like: read it whole, for its own error.
-			state, h, err := load[S](ctx, log, id)
+			state, h, err := loadState[S](ctx, log, id)
 			return state, h.revision, err
 		}
 		kept = stateAt[S]{kept.state.Apply(e), r.Revision}

@@ -360,10 +360,13 @@ func (d Device) Bare() bool {
 	return d.Live() == nil && len(d.Parents) == 0 && len(d.Lines) == 0 && len(d.Settings) == 0 && d.UserID == "" && d.CategoryID == "" && d.CodeID == ""
 }
 
+// unseparated takes off what stands between the digits of a MAC.
+var unseparated = strings.NewReplacer(":", "", "-", "")
+
 // names tells whether a file is the device's alone: its name has the MAC in it, unless none of its files' names has.
 func (d Device) names(path string) bool {
 	mine := func(path string) bool {
-		return d.MAC != "" && strings.Contains(strings.NewReplacer(":", "", "-", "").Replace(strings.ToLower(path)), string(d.MAC))
+		return d.MAC != "" && strings.Contains(unseparated.Replace(strings.ToLower(path)), string(d.MAC))
 	}
 	return mine(path) || !slices.ContainsFunc(d.Config.Files, func(f GeneratedFile) bool { return mine(f.Path) })
 }

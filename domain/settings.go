@@ -644,10 +644,13 @@ func (s Settings) Get(path string) any {
 // Paths lists the dotted paths of all leaves, sorted. An empty object is a leaf.
 func (s Settings) Paths() []string {
 	var out []string
-	walk(schemaTree, s, nil, func(_ *node, at []string, _ any) { out = append(out, strings.Join(at, ".")) })
+	walk(schemaTree, s, make([]string, 0, deepPath), func(_ *node, at []string, _ any) { out = append(out, strings.Join(at, ".")) })
 	slices.Sort(out)
 	return out
 }
+
+// deepPath is how many keys a path rarely has more of.
+const deepPath = 8
 
 // walk visits every leaf in order of keys; n is nil below a free key. at is the leaf's only while visit runs.
 func walk(n *node, m map[string]any, at []string, visit func(n *node, at []string, v any)) {
@@ -669,7 +672,7 @@ func isPersonal(n *node) bool { return n != nil && n.def != nil && n.def.Persona
 // Secrets lists the dotted paths of all leaves MapSecrets would visit, sorted.
 func (s Settings) Secrets() []string {
 	var out []string
-	walk(schemaTree, s, nil, func(n *node, at []string, v any) {
+	walk(schemaTree, s, make([]string, 0, deepPath), func(n *node, at []string, v any) {
 		if secretLeaf(n, v) {
 			out = append(out, strings.Join(at, "."))
 		}
@@ -749,7 +752,7 @@ func unsealed(m map[string]any, fn func(v any) (any, error)) (out map[string]any
 func (s Settings) replace(which func(*node, any) bool, fn func(string, any) (any, error)) (Settings, error) {
 	out := s.Clone()
 	var failed error
-	walk(schemaTree, out, nil, func(n *node, at []string, v any) {
+	walk(schemaTree, out, make([]string, 0, deepPath), func(n *node, at []string, v any) {
 		if failed != nil || !which(n, v) {
 			return
 		}

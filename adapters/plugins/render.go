@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ledgerline/adapters/plugins/tz"
 	"ledgerline/adapters/plugins/wire"
@@ -53,7 +54,9 @@ func (s *Set) Render(ctx context.Context, r commands.Render) (commands.Rendered,
 		return commands.Rendered{}, err
 	}
 	out := commands.Rendered{Plugin: p.Ref(), Renderer: RendererVersion, TZData: tz.Version()}
-	real, err := newView(p, r, make(map[asked]bool, 200))
+	read := reads.Get().(map[asked]bool)
+	defer func() { clear(read); reads.Put(read) }()
+	real, err := newView(p, r, read)
 	if err != nil {
 		return commands.Rendered{}, fmt.Errorf("render %s: %w", p.Name, err)
 	}
@@ -295,6 +298,9 @@ func (z *Zone) POSIX() string {
 func isLetters(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r|0x20 < 'a' || r|0x20 > 'z' })
 }
+
+// reads are empty maps for what is asked for, with the room that takes.
+var reads = sync.Pool{New: func() any { return make(map[asked]bool, 200) }}
 
 // newView reads the settings. read collects what is asked for; a view without it is silent, for its twin says the same.
 func newView(p *Package, r commands.Render, read map[asked]bool) (*view, error) {

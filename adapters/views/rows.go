@@ -40,12 +40,16 @@ type table struct {
 	lastKnown           bool
 	lastColumn          int // in Columns
 	values              []any
+	doc                 []byte // the room in which rows are encoded
 }
 
 type link struct {
 	put inserts
 	del *sqlite.Stmt
 }
+
+// docKept is the most room that is kept for encoding the next row of a table.
+const docKept = 16 << 10
 
 // rowsAtOnce is how many rows one statement inserts: beyond this the cost of a row hardly falls. rowsBeside
 // is how many appended ones are written beside the folding of the next, of a file under construction.
@@ -492,11 +496,14 @@ func (r *rows) writeRow(t *table, key string, e *entry) error {
 	} else {
 		doc := e.doc
 		if e.doc = ""; doc == "" {
-			encoded, err := t.schema.Encode(nil, e.row)
-			if err != nil {
+			var err error
+			if t.doc, err = t.schema.Encode(t.doc[:0], e.row); err != nil {
 				return err
 			}
-			doc = string(encoded)
+			doc = string(t.doc)
+			if cap(t.doc) > docKept {
+				t.doc = nil
+			}
 		}
 		t.values = append(append(append(t.values[:0], key), t.schema.Values(key, e.row)...), doc)
 		if err := r.putRow(t, e.inFile); err != nil {
