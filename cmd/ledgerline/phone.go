@@ -14,7 +14,6 @@ import (
 
 	"ledgerline/domain"
 	"ledgerline/tests/phonesim"
-	"ledgerline/tests/phonesim/users"
 )
 
 // simulated is what one simulated phone came to; the JSON is part of the program's interface.
@@ -43,13 +42,13 @@ func (a *app) phoneCmd() *cobra.Command {
 	var count int
 	var seed uint64
 	var poll time.Duration
-	var definitions, usersKey string
-	var asUsers users.Config
+	var definitions string
+	var asUsers usersPlay
 	cmd := &cobra.Command{Use: "phone", Short: "Simulate one phone, or many, against a server", Args: cobra.NoArgs,
 		Long: "Boots like the real vendor's phone: its order of files, its User-Agent, its way of writing MAC addresses. With --code it\nredeems a provisioning code; with --poll it fetches again, as phones do. Vendors: " + vendorNames() + ".\n\n" +
 			"The vendor cloudsoftphone is an app: --code is the text of its QR code (csc:USER:CODE@CLOUD-ID), --definitions what\nits portal has (ledgerline softphone definitions). It signs in, and shows what it was given.\n\n" +
 			"The vendor innovaphone asks the registry at --url (http://HOST/init), shows the form for a code, and connects to Devices; with a\nws:// or wss:// --url it connects there directly. The code is that of --code, or a line of standard input for each phone.\n\n" +
-			"With --users it is no phone but innovaphone Users: it logs in, gets a code for a user who adds a phone, prints it, and waits\nfor the phone that comes by it."}
+			"With --users it is no phone but innovaphone Users: it logs in, gets a code for a user who adds a phone, prints it, and waits\nfor the phone that comes by it. With --provision it is an administrator who types in the --mac of a phone of another make: that one\nis provisioned for the account --username at the telephone system, without a code being typed on it."}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Vendor, "vendor", "yealink", "vendor")
 	f.StringVar(&cfg.Model, "model", "", "model; default a common one of the vendor")
@@ -62,12 +61,18 @@ func (a *app) phoneCmd() *cobra.Command {
 	f.DurationVar(&poll, "poll", 0, "fetch again after this time, until interrupted")
 	f.StringVar(&definitions, "definitions", "", "file with the web service definitions of cloudsoftphone's portal; default those for --url")
 	f.StringVar(&asUsers.URL, "users", "", "play innovaphone Users at this address: ws:// or wss://HOST/DOMAIN/devices/users")
-	f.StringVar(&usersKey, "users-key-file", "", "file with the password of Users, - for standard input")
+	f.StringVar(&asUsers.keyFile, "users-key-file", "", "file with the password of Users, - for standard input")
 	f.StringVar(&asUsers.Category, "category", "", "with --users: the provisioning category; default the first")
 	f.StringVar(&asUsers.User, "user", "", "with --users: the user the phone is for")
+	f.BoolVar(&asUsers.provision, "provision", false, "with --users: have the phone of another make with this --mac provisioned; with --code, by that code")
+	f.StringVar(&asUsers.phone.Username, "username", "", "with --provision: user name of the account at the telephone system")
+	f.StringVar(&asUsers.passwordFile, "password-file", "", "with --provision: file with the account's password, - for standard input")
+	f.StringVar(&asUsers.phone.Name, "name", "", "with --provision: name shown for the account")
+	f.StringVar(&asUsers.phone.DNS, "dns", "", "with --provision: host of the telephone system")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if asUsers.URL != "" {
-			return a.playUsers(cmd.Context(), asUsers, usersKey)
+			asUsers.phone.MAC, asUsers.phone.Code = mac, cfg.Code
+			return a.playUsers(cmd.Context(), asUsers)
 		}
 		if cfg.Vendor == cloudSoftphone {
 			return a.playApp(cmd.Context(), cfg.Server, cfg.Code, definitions, poll)

@@ -218,6 +218,7 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	terminalOf(ts).server = s
 	ts.Setenv("LEDGERLINE_SERVER", "http://"+s.Admin)
 	ts.Setenv("LEDGERLINE_TOKEN_FILE", filepath.Join(s.Dir, "admin.token"))
+	ts.Setenv("PHONES", s.Phones)
 	ts.Setenv("PHONES_URL", "http://"+s.Phones+"/")
 	ts.Setenv("TFTP_URL", "tftp://"+s.TFTP+"/")
 	ts.Setenv("OPS", s.Ops)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -315,14 +316,46 @@ func AddPhone(ctx context.Context, cfg Config, shown func(code string, until tim
 		return "", err
 	}
 	code := ""
+	err = persist(ctx, cfg, func() (err error) {
+		hwID, err = addPhone(ctx, cfg, &code, shown)
+		return err
+	})
+	return hwID, err
+}
+
+// ProvisionPhone plays an administrator who types in the MAC of a phone of another make: it gets a code, unless the phone has
+// one, and has the phone provisioned with it. A lost connection is made anew, and the phone told of again by the same code.
+// Errors: those of Client.Provision, ErrLogin, ErrNoCategory.
+func ProvisionPhone(ctx context.Context, cfg Config, p Phone) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	return persist(ctx, cfg, func() error {
+		c, err := Dial(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if p.Code == "" {
+			if p.Code, _, err = c.Code(ctx); err != nil {
+				return err
+			}
+		}
+		return c.Provision(ctx, p)
+	})
+}
+
+// persist does it again after a lost connection, until it is done or refused.
+func persist(ctx context.Context, cfg Config, do func() error) error {
 	for {
-		hwID, err := addPhone(ctx, cfg, &code, shown)
-		if err == nil || errors.Is(err, ErrLogin) || errors.Is(err, ErrRefused) || errors.Is(err, ErrNoCategory) {
-			return hwID, err
+		err := do()
+		if err == nil || slices.ContainsFunc([]error{ErrLogin, ErrRefused, ErrNoCategory, ErrNotOffered}, func(final error) bool { return errors.Is(err, final) }) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return "", errors.Join(ctx.Err(), err)
+			return errors.Join(ctx.Err(), err)
 		case <-time.After(cfg.Retry):
 		}
 	}
