@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ledgerline/commands"
 	"ledgerline/commands/commandstest"
@@ -210,13 +212,135 @@ func TestADeviceComesBackWhileItIsSentTo(t *testing.T) {
 			k.registers(back)
 			k.ok(k.SendDueJobs(k.ctx))
 			k.ok(k.SendJobs(k.ctx, id))
-			k.hasJobs(id, "software skipped current", "NTP queued")
+			k.hasJobs(id, "software verified", "NTP queued")
 		}
 		return 200
 	})
 	id := k.sysclient("IP222", "134250")
 	k.ok(k.SendDueJobs(k.ctx))
-	k.hasJobs(id, "software skipped current", "NTP sent")
+	k.hasJobs(id, "software verified", "NTP sent")
+}
+
+// A device that is there and does not answer has failed the attempt, and is left alone until the next; what waited behind a job
+// that failed for good follows.
+func TestADeviceDoesNotAnswer(t *testing.T) {
+	k := start(t)
+	k.job(domain.JobNTP, domain.JobParameters{"ntp1": "192.0.2.1"})
+	k.job(domain.JobTLSProfile, domain.JobParameters{"profile": "secure"})
+	asked := 0
+	k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+		if c.Method != "Fetch" {
+			return commandstest.Fault{}
+		}
+		asked++
+		return commandstest.Fault{Before: commands.ErrNoAnswer}
+	})
+	id := k.sysclient("IP222", "135421")
+	k.settle()
+	k.hasJobs(id, "NTP failed 1", "TLS_PROFILE queued")
+	if _, failed := last[domain.DeviceJobFailed](k); asked != 1 || failed.Reason != "it did not answer command 1 of 3: config add …" {
+		t.Errorf("asked %d times, the reason is %q", asked, failed.Reason)
+	}
+	k.ok(k.SendDueJobs(k.ctx))
+	k.hasJobs(id, "NTP failed 1", "TLS_PROFILE queued")
+	for _, pause := range []time.Duration{minute, 2 * minute} {
+		k.Clock.Advance(pause)
+		k.ok(k.SendDueJobs(k.ctx))
+	}
+	k.hasJobs(id, "NTP failed 3", "TLS_PROFILE failed 1") // it has its turn right after the last attempt
+	k.Faults.Set(nil)
+	k.Clock.Advance(minute)
+	k.ok(k.SendDueJobs(k.ctx))
+	k.hasJobs(id, "NTP failed 3", "TLS_PROFILE sent")
+}
+
+// slow is a device that takes a while over every command.
+type slow struct {
+	*commandstest.Sysclients
+	over time.Duration
+}
+
+func (s slow) Fetch(ctx context.Context, id domain.DeviceID, method, path string, body []byte) (int, []byte, error) {
+	select {
+	case <-time.After(s.over):
+		return s.Sysclients.Fetch(ctx, id, method, path, body)
+	case <-ctx.Done():
+		return 0, nil, commands.ErrNoAnswer
+	}
+}
+
+// A device that answers each command, and slowly, has ten minutes in all; the attempt is then on record as one that failed. The
+// reaction has not waited for it. Stopped meanwhile, a server records nothing.
+func TestTheTimeOfADeviceIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := start(t)
+		k.job(domain.JobExpert, domain.JobParameters{"script": strings.Repeat("vars create A h 1\n", 1000)})
+		id := k.sysclient("IP222", "135421")
+		k.Kit.Service.Sysclients = slow{k.Sysclients, 26 * time.Second}
+		begun := time.Now()
+		k.ok(k.React(k.ctx))
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("the reactions waited %s", took)
+		}
+		stopped, stop := context.WithTimeout(k.ctx, time.Minute)
+		time.AfterFunc(30*time.Second, stop)
+		if err := k.SendDueJobs(stopped); !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped: %v", err)
+		}
+		k.hasJobs(id, "EXPERT queued")
+		k.Clock.Advance(minute)
+		begun = time.Now()
+		k.ok(k.SendDueJobs(k.ctx))
+		if took := time.Since(begun); took != 10*time.Minute {
+			t.Errorf("it had %s", took)
+		}
+		k.hasJobs(id, "EXPERT failed 1")
+		if _, failed := last[domain.DeviceJobFailed](k); failed.Reason != "it did not answer command 24 of 1002: vars create …" {
+			t.Errorf("the reason is %q", failed.Reason)
+		}
+	})
+}
+
+// A server that dies before it knows whether the device was told to restart: back without the build, the device is sent all
+// again, and no attempt has failed; back with it, it has it from the job.
+func TestAServerDiesBeforeTheRestart(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		k := start(t)
+		k.software("13r3", "135421", "IP222")
+		id := k.assign(phone, "acme", "")
+		r := commands.Registration{Device: id, Product: "IP222", FwBuild: "134250", BcBuild: "131286"}
+		k.registers(r)
+		dead := false
+		k.Sysclients.Answering(func(_ domain.DeviceID, command string) int {
+			dead = dead || command == "iresetn"
+			return 200
+		})
+		k.Faults.Set(func(c commandstest.Call) commandstest.Fault {
+			if dead && c.Method == "Append" {
+				return commandstest.Fault{Before: errors.New("died")}
+			}
+			return commandstest.Fault{}
+		})
+		k.ok(k.React(k.ctx))
+		if err := k.SendDueJobs(k.ctx); err == nil {
+			t.Fatal("nothing went wrong")
+		}
+		k.Faults.Set(nil)
+		k.Sysclients.Answering(nil)
+		k.crash()
+		k.hasJobs(id, "software sent")
+		want := "software rebooting"
+		if restarted {
+			r.FwBuild, r.BcBuild, want = "135421", "135421", "software verified"
+		}
+		k.Sysclients.Sent(id)
+		k.registers(r)
+		k.ok(k.SendDueJobs(k.ctx))
+		k.hasJobs(id, want)
+		if sent := k.Sysclients.Sent(id); restarted != (len(sent) == 0) || !restarted && (len(sent) != 3 || sent[2] != "iresetn") {
+			t.Errorf("restarted %v: sent %q", restarted, sent)
+		}
+	}
 }
 
 // What waits for a device that is not there waits; what it had not done is superseded by what takes its place.

@@ -135,6 +135,7 @@ func last[E domain.Event](k *kit) (domain.Recorded, E) {
 func (k *kit) settle() {
 	k.t.Helper()
 	k.ok(k.React(k.ctx))
+	k.ok(k.SendDueJobs(k.ctx))
 }
 
 // device is one life of a device as its stream tells it.

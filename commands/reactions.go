@@ -167,7 +167,13 @@ var Reactions = []Reaction{
 		On:   []string{"device.jobs_selected", "device.job_queued"},
 		Key:  ofDevice,
 		Do: func(ctx context.Context, s *Service, r domain.Recorded, _ domain.Event) error {
-			return unlessGone(s.SendJobs(ctx, domain.DeviceID(r.Stream.ID())))
+			if s.planning {
+				return unlessGone(s.SendJobs(ctx, domain.DeviceID(r.Stream.ID())))
+			}
+			// Not here: a device may take its time, and a lane is everybody's. A device that is forgotten with a restart
+			// registers again.
+			s.jobs.wait(domain.DeviceID(r.Stream.ID()), s.now())
+			return nil
 		},
 	},
 	{

@@ -489,7 +489,11 @@ func (r reaction) run(k *kit) error {
 	if !slices.Contains(row.On, cause.Type) || row.Key(cause, e) == "" {
 		k.t.Fatalf("%s does not wait for %s, or has no key for it", row.Name, cause.Type)
 	}
-	return row.Do(commands.WithCause(k.ctx, cause, row.Name), k.Service(), cause, e)
+	err = row.Do(commands.WithCause(k.ctx, cause, row.Name), k.Service(), cause, e)
+	if err == nil && r.row == "send-jobs" {
+		err = k.SendDueJobs(k.ctx) // which it asks for
+	}
+	return err
 }
 
 // story is every fact and claim of the log, in any order, without what is random in the names of streams.

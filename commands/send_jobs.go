@@ -62,13 +62,14 @@ func (c JobCommands) Check() error {
 	return nil
 }
 
-// jobTime bounds the sending of all a device's jobs.
 const (
+	// jobTime bounds the sending of all a device's jobs in one go. A single command is bounded by what carries it (Sysclients).
 	jobTime  = 10 * time.Minute
-	jobPause = time.Minute // before a job that failed is tried again, times the attempts so far
+	jobPause = time.Minute      // before a job that failed is tried again, times the attempts so far
+	noteTime = 30 * time.Second // to record what came of it, also when the device's time is up
 )
 
-// JobWorkers is how many should call SendDueJobs side by side: a device may take its time over a command.
+// JobWorkers is how many should call SendDueJobs side by side: a device may take its time, jobTime at most.
 const JobWorkers = 16
 
 // jobs is the volatile part of sending: which devices wait for it, and since when they may, and which are being sent to. A
@@ -123,8 +124,8 @@ func (j *jobs) end(id domain.DeviceID) {
 	delete(j.busy, id)
 }
 
-// SendDueJobs sends what devices connected here wait for, one after the other: those that registered, and those whose last
-// attempt failed a while ago. Every replica has JobWorkers of it called for its own devices, every second or so. Of several
+// SendDueJobs sends what devices connected here wait for, one after the other: those that registered or got other jobs, and
+// those whose last attempt failed a while ago. Every replica has JobWorkers of it called for its own devices, every second or so. Of several
 // errors it joins all.
 func (s *Service) SendDueJobs(ctx context.Context) error {
 	var errs []error
@@ -147,7 +148,7 @@ func (s *Service) SendDueJobs(ctx context.Context) error {
 // SendJobs sends a connected device what it waits for, software before configuration, and records what came of it. For
 // one that is not connected here it does nothing: the jobs wait until it registers. A device is sent to by one caller at
 // a time: what another finds to be sent meanwhile, SendDueJobs looks after. Errors are ours; what the device makes of a job
-// is a fact on record.
+// is a fact on record, and so is that it did not answer in time.
 func (s *Service) SendJobs(ctx context.Context, id domain.DeviceID) error {
 	if s.Sysclients == nil || !s.Sysclients.Connected(id) {
 		return nil
@@ -204,6 +205,8 @@ type sending struct {
 
 // note records what came of one job, unless it has been overtaken.
 func (x sending) note(ctx context.Context, ref domain.JobRef, e ...domain.Event) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
 	_, err := decide(ctx, x.s, x.d.ID.Stream(), func(d domain.Device) ([]domain.Event, error) { return d.NoteJob(ref, e...), nil })
 	return err
 }
@@ -236,24 +239,31 @@ func (x sending) software(ctx context.Context) error {
 	if firmware {
 		load("prot", image)
 	}
-	if reason, err := x.run(ctx, lines); err != nil || reason != "" {
-		if err == nil {
-			err = x.fail(ctx, run, reason)
-		}
+	switch reason, err := x.run(ctx, lines); {
+	case reason != "":
+		return x.fail(ctx, run, reason)
+	case err != nil:
 		return err
 	}
-	// It may be gone before it has answered. Only then is it on record that it has the software: whoever dies in between
-	// sends it again, and the device has no use for what it has.
-	if reason, err := x.run(ctx, []string{"iresetn"}); err != nil && !errors.Is(err, ErrOffline) || reason != "" && err == nil {
-		if err == nil {
-			err = x.fail(ctx, run, reason)
+	// That it has the software is on record before it is told to restart, so that it is known why it comes back with it. Whoever
+	// dies in between sends all again, and the device has no use for what it has.
+	if run.State != domain.JobSent {
+		if err := x.note(ctx, run.JobRef, domain.DeviceJobSent{JobRef: run.JobRef}); err != nil {
+			return err
 		}
+	}
+	switch reason, err := x.run(ctx, []string{"iresetn"}); {
+	case errors.Is(err, ErrOffline), errors.Is(err, ErrNoAnswer): // it may be gone before it has answered
+	case reason != "":
+		return x.fail(ctx, run, reason)
+	case err != nil:
 		return err
 	}
-	return x.note(ctx, run.JobRef, domain.DeviceJobSent{JobRef: run.JobRef}, domain.DeviceJobRebooting{JobRef: run.JobRef})
+	return x.note(ctx, run.JobRef, domain.DeviceJobRebooting{JobRef: run.JobRef})
 }
 
-// commands sets each configuration by text commands. One that the device does not take keeps no other back.
+// commands sets each configuration by text commands. One that the device does not take keeps no other back; a device that does
+// not answer is left alone until the next attempt.
 func (x sending) commands(ctx context.Context) error {
 	for i, v := range x.jobs {
 		lines, err := x.lines(ctx, v)
@@ -262,6 +272,8 @@ func (x sending) commands(ctx context.Context) error {
 		}
 		reason, err := x.run(ctx, slices.Concat(lines, []string{"config write", "config activate"}))
 		switch {
+		case errors.Is(err, ErrNoAnswer):
+			return x.fail(ctx, x.runs[i], reason)
 		case err != nil:
 			return err
 		case reason != "":
@@ -278,13 +290,18 @@ func (x sending) commands(ctx context.Context) error {
 	return nil
 }
 
-// run has the device carry out lines; reason tells why it did not carry out all of them. ErrOffline: it carried out none.
+// run has the device carry out lines; reason tells why it did not carry out all of them. ErrOffline: it carried out none, and
+// there is no reason. ErrNoAnswer, with a reason: it is there and did not answer, or not before its time was up.
 func (x sending) run(ctx context.Context, lines []string) (reason string, err error) {
 	for i, line := range lines {
 		status, _, err := x.s.Sysclients.Fetch(ctx, x.d.ID, http.MethodGet, "/!"+escapeCommand(line), nil)
 		switch {
+		case err != nil && errors.Is(ctx.Err(), context.Canceled):
+			return "", ctx.Err()
 		case errors.Is(err, ErrOffline) && i > 0:
 			return fmt.Sprintf("it went away after %d of %d commands", i, len(lines)), nil
+		case errors.Is(err, ErrNoAnswer):
+			return fmt.Sprintf("it did not answer command %d of %d: %s …", i+1, len(lines), twoWords(line)), ErrNoAnswer
 		case err != nil:
 			return "", fmt.Errorf("send a command to %s: %w", x.d.ID, err)
 		case status < 200 || status >= 300:

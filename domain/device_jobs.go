@@ -44,7 +44,8 @@ const (
 // DeviceJobQueued: an operator wants a job that failed tried again, from the first attempt.
 type DeviceJobQueued struct{ JobRef }
 
-// DeviceJobSent: the device took the commands or messages of the job; of a software job by ViaFiles, the files that name it.
+// DeviceJobSent: the device took the commands or messages of the job; of a software job by ViaFiles, the files that name it, by
+// ViaNative the commands to load it, and that it restarts is still to come.
 type DeviceJobSent struct{ JobRef }
 
 // DeviceJobRebooting: the device has the software and was told to restart when it is idle.
@@ -249,11 +250,11 @@ func (j DeviceJobs) Pinned() []JobRun {
 	return out
 }
 
-// Due are the jobs to be sent now to a sysclient: software alone, and configuration only when the software is done or left
-// alone.
+// Due are the jobs to be sent now to a sysclient: software alone, also when it is not known that the device was told to restart
+// with it, and configuration only when the software is done or left alone.
 func (j DeviceJobs) Due() (due []JobRun) {
 	for _, r := range j.Pinned() {
-		if r.Due() {
+		if r.Due() || r.loaded(j.Selected.Via) {
 			due = append(due, r)
 		}
 		if r.Type == JobSoftware && r.Open() {
@@ -261,6 +262,11 @@ func (j DeviceJobs) Due() (due []JobRun) {
 		}
 	}
 	return due
+}
+
+// loaded tells whether a device has the software of the job, and not that it was told to restart with it.
+func (r JobRun) loaded(via string) bool {
+	return via == ViaNative && r.Type == JobSoftware && r.State == JobSent
 }
 
 // Waiting tells whether a job is still to be carried out.
@@ -314,12 +320,12 @@ func (d Device) RegisterJobs(jobs Jobs, c JobContact, back bool, need JobNeed) [
 func (r JobRun) settle(v JobVersion, c JobContact, back bool, need JobNeed) []Event {
 	skip := need(v, c)
 	switch {
+	case v.Type == JobSoftware && skip == SkipCurrent && (!r.Due() || r.Attempt > 0): // it has it from us
+		return []Event{DeviceJobVerified{r.JobRef, c.Firmware, c.BootCode}}
 	case r.Due() && skip != "":
 		return []Event{DeviceJobSkipped{r.JobRef, skip}}
-	case r.Due():
+	case r.Due(), r.loaded(c.Via):
 		return nil
-	case v.Type == JobSoftware && skip == SkipCurrent:
-		return []Event{DeviceJobVerified{r.JobRef, c.Firmware, c.BootCode}}
 	case !back || c.Via == ViaFiles: // a phone that has its files may still be fetching the rest
 		return nil
 	case v.Type == JobSoftware:

@@ -6,13 +6,15 @@
 // code travels as the update variable PROVISIONING-CODE, and models without a display for it (IP101, IP102) append the
 // "#" that confirmed it.
 //
-// What holds: what was not written ("config write") is lost when the power goes; variables and the sysclient password
-// are not. A phone is switched on with Run and off by ending its context, and may be switched on again.
+// What holds: what was not written ("config write") is lost when the power goes; variables and the sysclient password are not.
+// Firmware that was loaded runs once the phone has started anew. A phone is switched on with Run and off by ending its context,
+// and may be switched on again.
 //
 // Not here: telephony, TLS certificates of the phone's own, the phone's display.
 package innovaphone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +86,7 @@ type Phone struct {
 	vars     map[string]string
 	firmware string
 	bootcode string
+	loaded   images // what it has and will run once it starts anew
 	password string // of the sysclient
 	admin    string
 	configs  []wire.Config
@@ -95,6 +98,16 @@ type Phone struct {
 	reset    chan struct{} // closed and made anew when the phone restarts
 	ports    chan wire.Port
 	results  chan wire.PortResult
+}
+
+// images are builds of firmware and boot code; empty for none.
+type images struct{ firmware, bootcode string }
+
+// starts has the phone run what it has loaded. p.mu is held.
+func (p *Phone) starts() {
+	p.firmware, p.bootcode = cmp.Or(p.loaded.firmware, p.firmware), cmp.Or(p.loaded.bootcode, p.bootcode)
+	p.loaded = images{}
+	p.running = p.flash.clone()
 }
 
 // config is module by module what "config change" set: options in order.
@@ -170,7 +183,8 @@ func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+"
 // not written is lost then. Run is not called twice at a time.
 func (p *Phone) Run(ctx context.Context) {
 	p.mu.Lock()
-	p.running, p.in = p.flash.clone(), false
+	p.starts()
+	p.in = false
 	p.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.update(ctx) })

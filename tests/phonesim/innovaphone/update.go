@@ -204,13 +204,11 @@ func (p *Phone) finally(final string) {
 		return
 	}
 	p.mu.Lock()
-	needed := p.vars["restart"] != ""
-	delete(p.vars, "restart")
-	if strings.HasSuffix(final, "n") && !needed {
+	if strings.HasSuffix(final, "n") && p.loaded == (images{}) {
 		p.mu.Unlock()
 		return
 	}
-	p.running = p.flash.clone()
+	p.starts()
 	close(p.reset)
 	p.reset = make(chan struct{})
 	p.mu.Unlock()
@@ -292,10 +290,10 @@ func (p *Phone) argument(s string) string {
 
 // load is a firmware or boot code: compared with the variable, not with what runs, unless the variable is empty.
 func (p *Phone) load(ctx context.Context, what, target, final, build string) (string, bool) {
-	name, running := "UPDATE/PROT", &p.firmware
+	name, running, loaded := "UPDATE/PROT", &p.firmware, &p.loaded.firmware
 	file := "ip"
 	if what == "boot" {
-		name, running, file = "UPDATE/BOOT", &p.bootcode, "boot"
+		name, running, loaded, file = "UPDATE/BOOT", &p.bootcode, &p.loaded.bootcode, "boot"
 	}
 	p.mu.Lock()
 	have := p.vars[name]
@@ -316,7 +314,7 @@ func (p *Phone) load(ctx context.Context, what, target, final, build string) (st
 		return err.Error(), false
 	}
 	p.mu.Lock()
-	*running, p.vars[name], p.vars["restart"] = build, build, "1"
+	*loaded, p.vars[name] = build, build
 	p.mu.Unlock()
 	p.finally(final)
 	return "", true
