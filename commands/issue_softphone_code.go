@@ -15,6 +15,8 @@ type IssueSoftphoneCode struct {
 	ID domain.SoftphoneID `json:"id" validate:"required,id"`
 	// Editable makes the QR code ask for the editable version of what the vendor's portal keeps.
 	Editable bool `json:"editable"`
+	// Link: a link for the vendor's retail apps is needed, which is refused, before there is a code, where those are not let in.
+	Link bool `json:"link,omitempty"`
 }
 
 // SoftphoneCode is what the issuer is told, once.
@@ -33,6 +35,9 @@ type SoftphoneCode struct {
 func (s *Service) IssueSoftphoneCode(ctx context.Context, in IssueSoftphoneCode) (SoftphoneCode, Outcome, error) {
 	if err := check(in); err != nil {
 		return SoftphoneCode{}, Outcome{}, err
+	}
+	if in.Link && !s.SoftphoneLinks {
+		return SoftphoneCode{}, Outcome{}, &InvalidError{"link", "leads nowhere: the server lets no retail apps in (softphone-links)"}
 	}
 	digits, err := drawDigits(s.random(), s.codeLength())
 	if err != nil {

@@ -74,7 +74,11 @@ var plainXML = httpapi.SoftphoneXML{Read: func(data []byte) (i domain.SoftphoneI
 	}
 	return i
 }, Account: func(d domain.SoftphoneDocument) []byte { b, _ := json.Marshal(d.Nodes); return b },
-	Level: func(d domain.SoftphoneDocument) []byte { b, _ := json.Marshal(d.QuickDials); return b }}
+	Level: func(d domain.SoftphoneDocument) []byte { b, _ := json.Marshal(d.QuickDials); return b },
+	Global: func(d domain.SoftphoneDocument, _ []domain.SoftphoneEntry, _ bool) []byte {
+		b, _ := json.Marshal(d.QuickDials)
+		return b
+	}}
 
 // serve makes the handler from the options as they are now.
 func (o *office) serve() {

@@ -149,8 +149,9 @@ func (a *api) softphones() {
 	alters(a, op{"POST", "/softphones/{id}/code", "issue-softphone-code", "Issue a code that lets the user sign in once; shown this once", supporters, 201}, func(ctx context.Context, s *commands.Service, id domain.SoftphoneID, b struct {
 		Editable bool `json:"editable,omitempty" doc:"the QR code asks for the editable version of the portal's configuration"`
 		Picture  bool `json:"picture,omitempty" doc:"draw the QR code as well"`
+		Link     bool `json:"link,omitempty" doc:"a link for retail apps is needed: refused, and no code issued, where those are not let in"`
 	}) (commands.Outcome, softphoneCode, error) {
-		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id, Editable: b.Editable})
+		code, out, err := s.IssueSoftphoneCode(ctx, commands.IssueSoftphoneCode{ID: id, Editable: b.Editable, Link: b.Link})
 		if err != nil {
 			return out, softphoneCode{}, err
 		}

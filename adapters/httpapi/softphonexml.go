@@ -11,6 +11,8 @@ import (
 type SoftphoneXML struct {
 	Read           func(data []byte) domain.SoftphoneImport
 	Account, Level func(d domain.SoftphoneDocument) []byte
+	// Global is what an app is told: Level, but for what it has to remove and the replace priority.
+	Global func(d domain.SoftphoneDocument, remove []domain.SoftphoneEntry, replace bool) []byte
 }
 
 // softphoneXML is one level, or what apps of a softphone are told, as XML; secrets are redacted.
@@ -23,7 +25,7 @@ func (a *api) xmlOf(d domain.SoftphoneDocument) softphoneXML {
 	return softphoneXML{string(a.SoftphoneXML.Account(d)), string(a.SoftphoneXML.Level(d))}
 }
 
-// preview is what apps of a softphone are told now.
+// preview is what a new app of a softphone is told now; one that has more is told to remove that as well.
 type preview struct {
 	Document domain.SoftphoneDocument   `json:"document"`
 	From     map[string]domain.StreamID `json:"from" doc:"the level that each thing comes from, by its path"`
@@ -46,7 +48,9 @@ func (a *api) softphoneXMLs() {
 		func(ctx context.Context, in *ByID) (*struct{ Body preview }, error) {
 			id := domain.SoftphoneID(in.ID)
 			v, err := a.previewed(ctx, id, domain.Dialling{})
-			return &struct{ Body preview }{preview{v.Document, v.From, append([]domain.SoftphoneFinding{}, v.Findings...), a.xmlOf(v.Document)}}, err
+			told := a.xmlOf(v.Document)
+			told.Global = string(a.SoftphoneXML.Global(v.Document, nil, len(v.Document.QuickDials) > 0))
+			return &struct{ Body preview }{preview{v.Document, v.From, append([]domain.SoftphoneFinding{}, v.Findings...), told}}, err
 		})
 	read(a, op{"GET", "/softphones/{id}/dial", "dial-softphone", "What becomes of a number that the user dials, and by which rule of which level", readers, 0}, func(ctx context.Context, in *struct {
 		ByID

@@ -3,6 +3,7 @@ package softphone_test
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"html"
 	"net/http"
 	"net/http/httptest"
@@ -18,12 +19,15 @@ import (
 // A retail app is opened by a link that is tapped, and fetches its account there.
 func TestLink(t *testing.T) {
 	r := start(t)
+	if _, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1", Link: true}); !errors.Is(err, commands.ErrInvalid) || r.count("softphone.code_issued") != 0 {
+		t.Errorf("a link that leads nowhere: %v", err)
+	}
 	r.Service.PublicURL, r.Service.SoftphoneLinks = "https://prov.example.net/", true
 	handler := func(links string) http.Handler {
 		return softphone.New(softphone.Options{Provisioner: r.Service, Links: links, Client: func(context.Context) softphone.Client { return r.client }, RefuseAfter: -1})
 	}
 	r.handler = handler(r.Service.PublicURL)
-	code, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1"})
+	code, _, err := r.Service.IssueSoftphoneCode(t.Context(), commands.IssueSoftphoneCode{ID: "p1", Link: true})
 	if err != nil {
 		t.Fatal(err)
 	}

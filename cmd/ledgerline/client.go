@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
+
+	"ledgerline/domain"
 )
 
 // app is one run of the command line.
@@ -317,11 +319,38 @@ func (a *app) printJSON(b []byte) error {
 	if a.output == "csv" {
 		return a.printList([]map[string]any{v}, keys)
 	}
+	var found struct {
+		Warnings []domain.SoftphoneFinding `json:"warnings"`
+	}
+	warned := json.Unmarshal(b, &found) == nil && !slices.ContainsFunc(found.Warnings, func(f domain.SoftphoneFinding) bool { return f.Code == "" })
 	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
 	for _, k := range keys {
-		fmt.Fprintf(w, "%s\t%s\n", k, cell(v[k]))
+		if k != "warnings" || !warned {
+			fmt.Fprintf(w, "%s\t%s\n", k, cell(v[k]))
+		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if !warned {
+		return nil
+	}
+	for _, f := range found.Warnings {
+		fmt.Fprintf(a.errOut, "warning: %s\n", findingLine(f))
+	}
+	return nil
+}
+
+// findingLine is what may be wrong with a softphone document, in one line.
+func findingLine(f domain.SoftphoneFinding) string {
+	line := fmt.Sprintf("%s %s %s", f.Code, f.At, f.Text)
+	if f.Line > 0 {
+		line = fmt.Sprintf("%s %s, line %d, column %d: %s", f.Code, f.At, f.Line, f.Column, f.Text)
+	}
+	if f.Hint != "" {
+		line += "; did you mean " + f.Hint
+	}
+	return line
 }
 
 // printList prints a list with the columns given, or all columns of the first item.

@@ -251,7 +251,7 @@ func (e *engine) servers(ctx context.Context, l *listeners) ([]func(context.Cont
 	if err != nil {
 		return nil, err
 	}
-	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, SoftphoneXML: httpapi.SoftphoneXML{Read: softphonewire.Read, Account: softphonewire.Account, Level: softphonewire.Level}, Seen: e.seen, SeenAt: e.seenAt,
+	api, err := httpapi.New(httpapi.Options{Service: e.service, Log: e.log, Views: e.views, Wait: e.runner, Past: e.past, Parked: e.reactor, SoftphoneXML: httpapi.SoftphoneXML{Read: softphonewire.Read, Account: softphonewire.Account, Level: softphonewire.Level, Global: softphonewire.Global}, Seen: e.seen, SeenAt: e.seenAt,
 		Verify: e.verify(), QR: svg, Sysadmin: sysadminLine, Mask: func() func([]byte) string { return script.NewMasker().Mask }, Version: version, Metrics: e.metrics})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"ledgerline/domain"
 )
 
 // softphoneVerbs are what a Cloud Softphone can be asked beyond the common verbs.
@@ -30,11 +32,8 @@ func (a *app) previewCmd() *cobra.Command {
 			}
 			var p struct {
 				From     map[string]string
-				Findings []struct {
-					Code, At, Text string
-					Error          bool
-				}
-				XML struct{ Account, Global string }
+				Findings []domain.SoftphoneFinding
+				XML      struct{ Account, Global string }
 			}
 			if err := json.Unmarshal(ans.body, &p); err != nil {
 				return fmt.Errorf("read the server's answer: %w", err)
@@ -44,7 +43,7 @@ func (a *app) previewCmd() *cobra.Command {
 				fmt.Fprintf(a.out, "%s comes from %s\n", at, p.From[at])
 			}
 			for _, f := range p.Findings {
-				fmt.Fprintf(a.out, "%s: %s %s %s\n", map[bool]string{true: "error", false: "warning"}[f.Error], f.Code, f.At, f.Text)
+				fmt.Fprintf(a.out, "%s: %s\n", map[bool]string{true: "error", false: "warning"}[f.Error], findingLine(f))
 			}
 			return nil
 		}}

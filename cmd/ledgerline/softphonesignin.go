@@ -75,14 +75,12 @@ func (a *app) softphoneQRCmd() *cobra.Command {
 				return err
 			}
 			issued.QRText = domain.SoftphoneSignIn{CloudID: cloud.Spelling, Editable: editable, Username: row.Username}.Text()
-		} else if err := a.ask(cmd.Context(), http.MethodPost, path+"/code", map[string]any{"editable": editable}, &issued); err != nil {
+		} else if err := a.ask(cmd.Context(), http.MethodPost, path+"/code", map[string]any{"editable": editable, "link": link}, &issued); err != nil {
 			return err
 		}
 		text := issued.QRText
 		if link {
-			if text = issued.Link; text == "" {
-				return exitError{exitFailed, errors.New("the server lets no retail apps in: start it with --softphone-links")}
-			}
+			text = issued.Link
 		}
 		picture := []byte(text + "\n")
 		if draw != nil {
