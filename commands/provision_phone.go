@@ -20,7 +20,8 @@ type ProvisionPhone struct {
 	Proxy string `json:"proxy" validate:"omitempty,max=253,hostname_rfc1123|ip"`
 }
 
-// ErrQuarantined: a code that leads to quarantine gives a phone no line before somebody has confirmed it.
+// ErrQuarantined: a code that leads to quarantine gives a phone no line before somebody has confirmed it. Users, which is given
+// none of these codes, is not who confirms.
 var ErrQuarantined = errors.New("the code leads to quarantine")
 
 // ProvisionPhone answers the device. Repeated, after a crash at any point of it for instance, it goes on where it was: the
