@@ -189,6 +189,10 @@ func TestAnUnplannedPhoneWaitsInQuarantine(t *testing.T) {
 	if !k.Guard().Exhausted(k.Clock.Now()) {
 		t.Fatal("the budget is not spent")
 	}
+	k.refused(commands.ErrQuarantined, func() error { // innovaphone Users would give it an account
+		_, err := k.ProvisionPhone(k.ctx, commands.ProvisionPhone{Code: k.digitsOf(1), MAC: phone, Username: "anna", Password: "s3cret"})
+		return err
+	})
 	_, _, err = k.RedeemCode(k.from("192.0.2.8"), commands.RedeemCode{Code: k.digitsOf(1), MAC: phone})
 	k.ok(err)
 	k.settle()
