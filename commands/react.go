@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -31,8 +32,16 @@ func (s *Service) Settle(ctx context.Context, events []domain.Recorded) error {
 	depths := make(map[string]int, len(events)) // of the events of the story, by id
 	queue := slices.Clone(events)
 	read := events[0].Position // how far the log was read for what the reactor recorded
+	var ids [][]byte           // of the story: whatever follows from it has its correlation id
 	for _, r := range events {
 		depths[r.ID.String()] = 0
+		m, err := r.Meta()
+		if err != nil {
+			return err
+		}
+		if id := []byte(m.CorrelationID); !slices.ContainsFunc(ids, func(known []byte) bool { return bytes.Equal(known, id) }) {
+			ids = append(ids, id)
+		}
 		if r.Position.Before(read) {
 			read = r.Position
 		}
@@ -61,6 +70,9 @@ func (s *Service) Settle(ctx context.Context, events []domain.Recorded) error {
 				return err
 			}
 			read = r.Position
+			if !slices.ContainsFunc(ids, func(id []byte) bool { return bytes.Contains(r.Metadata, id) }) {
+				continue // most of what others do meanwhile: decoding it is what costs
+			}
 			m, err := r.Meta()
 			if err != nil {
 				return err
