@@ -35,6 +35,7 @@ func TestIndexPages(t *testing.T) {
 			t.Errorf("%s links to %s", path, strings.Join(got, " "))
 		}
 	}
+	s.must(404, "GET", "/pg_mgr/plugins/yealink/configure", nil) // the page has no srv.configure, for the plugin has no parameters
 }
 
 // The order of checks: path, method, token and tenant, permission, types, body, meaning.
