@@ -445,21 +445,13 @@ func (p *platform) shared(b *bench, n int) error {
 // quiet waits until nothing has been recorded for a second.
 func (p *platform) quiet(ctx context.Context) error {
 	last, since := -1.0, time.Now()
-	for time.Since(since) < time.Second {
+	return until(ctx, 50*time.Millisecond, func() (bool, error) {
 		now, err := p.metric("ledgerline_projection_events_total ")
-		if err != nil {
-			return err
-		}
 		if now != last {
 			last, since = now, time.Now()
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+		return time.Since(since) >= time.Second, err
+	})
 }
 
 // sweeps is how many sweeps have been carried out.
@@ -482,17 +474,10 @@ func (p *platform) metric(name string) (float64, error) {
 
 // swept waits for one more sweep than before.
 func (p *platform) swept(ctx context.Context, before float64) error {
-	for {
+	return until(ctx, 50*time.Millisecond, func() (bool, error) {
 		now, err := p.sweeps()
-		if err != nil || now > before {
-			return err
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return now > before, err
+	})
 }
 
 // hang lets the token service hang for 3 s while callers and phones ask.

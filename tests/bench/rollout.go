@@ -8,42 +8,27 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"ledgerline/domain"
-	"ledgerline/tests/proc"
 )
 
 // rollouts: codes for 10,000 users, from the request until all can be seen; their CSV; and a phone for each of them that
 // uses its code as a sysclient, while somebody watches the progress.
 func rollouts(b *bench) error {
-	bin, err := proc.Build()
+	s, err := start("rollout")
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "bench-rollout-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	fsyncs, err := fsyncLoop(dir, time.Second)
-	if err != nil {
-		return err
-	}
-	s, err := proc.Launch(bin, dir)
-	if err != nil {
-		return err
-	}
-	defer s.Kill()
+	defer s.end()
 	key, err := s.Token()
 	if err != nil {
 		return err
 	}
-	r := &rolloutBench{bench: b, Server: s, key: key, users: b.scale(10_000), fsyncs: fsyncs}
+	r := &rolloutBench{bench: b, measured: s, key: key, users: b.scale(10_000)}
 	if err := r.furnish(); err != nil {
 		return err
 	}
@@ -57,11 +42,10 @@ func rollouts(b *bench) error {
 
 type rolloutBench struct {
 	*bench
-	*proc.Server
-	key    string
-	users  int
-	fsyncs int
-	codes  []string
+	*measured
+	key   string
+	users int
+	codes []string
 }
 
 func (r *rolloutBench) call(want int, method, path string, body any) ([]byte, error) {
@@ -125,18 +109,14 @@ func (r *rolloutBench) issue() error {
 		return err
 	}
 	answered := time.Since(begun)
-	for {
-		p, err := r.progress()
-		if err != nil {
-			return err
-		}
-		if p.Counts[domain.RowPending] == r.users {
-			break
-		}
-		if time.Since(begun) > 5*time.Minute {
-			return fmt.Errorf("after five minutes the rollout is %+v", p)
-		}
-		time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(r.ctx, 5*time.Minute)
+	defer cancel()
+	var p progress
+	if err := until(ctx, 20*time.Millisecond, func() (_ bool, err error) {
+		p, err = r.progress()
+		return p.Counts[domain.RowPending] == r.users, err
+	}); err != nil {
+		return fmt.Errorf("the rollout is %+v: %w", p, err)
 	}
 	took := time.Since(begun)
 	after, err := cpuOf(r.PID())

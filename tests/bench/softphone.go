@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,36 +13,22 @@ import (
 
 	"ledgerline/domain"
 	"ledgerline/tests/appsim"
-	"ledgerline/tests/proc"
 )
 
 // softphones lets 10,000 apps of Cloud Softphone sign in, each with a code, and then refresh account and quick dials every
 // hour by a clock that does not wait: the rate is what the server, and the apps beside it on the same processors, can do.
 // A sign-in by password, which is slow on purpose, is measured on fewer.
 func softphones(b *bench) error {
-	bin, err := proc.Build()
+	s, err := start("softphone", "--public-url", "https://phones.bench.example/") // so that accounts say where to come back to
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "bench-softphone-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	fsyncs, err := fsyncLoop(dir, time.Second)
-	if err != nil {
-		return err
-	}
-	s, err := proc.Launch(bin, dir, "--public-url", "https://phones.bench.example/") // so that accounts say where to come back to
-	if err != nil {
-		return err
-	}
-	defer s.Kill()
+	defer s.end()
 	key, err := s.Token()
 	if err != nil {
 		return err
 	}
-	p := &softphoneBench{bench: b, Server: s, key: key, fsyncs: fsyncs, apps: make([]*simApp, b.scale(10_000)), withPassword: b.scale(500),
+	p := &softphoneBench{bench: b, measured: s, key: key, apps: make([]*simApp, b.scale(10_000)), withPassword: b.scale(500),
 		api:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}},
 		phone: plain{&http.Transport{MaxIdleConnsPerHost: 64}, s.Phones}}
 	for _, part := range []func() error{p.furnish, p.codes, p.hours, p.passwords} {
@@ -56,9 +41,8 @@ func softphones(b *bench) error {
 
 type softphoneBench struct {
 	*bench
-	*proc.Server
+	*measured
 	key          string
-	fsyncs       int
 	withPassword int // how many of the users sign in with a password, too
 	portal       map[string]string
 	apps         []*simApp

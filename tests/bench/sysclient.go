@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,26 +23,13 @@ import (
 // sysclients: 5,000 innovaphone devices on one server at once: their first connection with a token, the storm when all
 // come back and are challenged, and what a message takes then.
 func sysclients(b *bench) error {
-	bin, err := proc.Build()
+	s, err := start("sysclient")
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "bench-sysclient-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	fsyncs, err := fsyncLoop(dir, time.Second)
-	if err != nil {
-		return err
-	}
-	s, err := proc.Launch(bin, dir)
-	if err != nil {
-		return err
-	}
-	defer s.Kill()
+	defer s.end()
 	const token = "bench-token-0001"
-	if err := furnishSysclients(b.ctx, s, token); err != nil {
+	if err := furnishSysclients(b.ctx, s.Server, token); err != nil {
 		return err
 	}
 	empty, _, err := memory(s.PID())
@@ -51,7 +37,7 @@ func sysclients(b *bench) error {
 		return err
 	}
 	n := b.scale(5000)
-	f := &storming{server: s, url: "ws://" + s.Phones + "/bench.example/devices/sysclients", devices: make([]*benchDevice, n)}
+	f := &storming{server: s.Server, url: "ws://" + s.Phones + "/bench.example/devices/sysclients", devices: make([]*benchDevice, n)}
 	for i := range f.devices {
 		f.devices[i] = &benchDevice{mac: fmt.Sprintf("009033%06x", i)}
 	}
@@ -64,7 +50,7 @@ func sysclients(b *bench) error {
 		if err != nil {
 			return err
 		}
-		b.add(fmt.Sprintf("%s sysclients: %s", thousands(n), storm.what), fmt.Sprintf("%.1f s, %s", took.Seconds(), perSecond(n, took, "devices")), thousands(fsyncs)+" bare fsyncs/s", "")
+		b.add(fmt.Sprintf("%s sysclients: %s", thousands(n), storm.what), fmt.Sprintf("%.1f s, %s", took.Seconds(), perSecond(n, took, "devices")), thousands(s.fsyncs)+" bare fsyncs/s", "")
 		b.add("memory with them connected, "+storm.what, fmt.Sprintf("%d MiB RSS (peak %d)", rss>>10, peak>>10), fmt.Sprintf("%d MiB before", empty>>10), "")
 		if storm.query != "" {
 			f.leave()
@@ -126,24 +112,24 @@ func (f *storming) storm(ctx context.Context, query string) (time.Duration, erro
 func (f *storming) until(ctx context.Context, n int) error {
 	want := fmt.Sprintf(`ledgerline_sysclients{state="in"} %d`, n)
 	last := ""
-	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline) && ctx.Err() == nil; {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	if err := until(ctx, 20*time.Millisecond, func() (bool, error) {
 		resp, err := http.Get("http://" + f.server.Ops + "/metrics")
 		if err != nil {
-			return err
+			return false, err
 		}
-		found := false
+		defer resp.Body.Close()
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			if strings.HasPrefix(lines.Text(), `ledgerline_sysclients{state="in"}`) {
-				last, found = lines.Text(), found || lines.Text() == want
+				last = lines.Text()
 			}
 		}
-		resp.Body.Close()
-		if found {
-			return nil
-		}
-		time.Sleep(20 * time.Millisecond)
+		return last == want, nil
+	}); err != nil {
+		return fmt.Errorf("%s, want %d: %w", last, n, err)
 	}
-	return fmt.Errorf("%s, want %d", last, n)
+	return nil
 }
 
 func (f *storming) leave() {
@@ -212,14 +198,14 @@ type benchDevice struct {
 func (d *benchDevice) connect(ctx context.Context, url string, n int) error {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(1+n/50_000), byte(n/200%250), 1)}, Timeout: 30 * time.Second}
 	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
-	var err error
-	for try := 0; ; try++ {
-		if d.ws, _, err = websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client}); err == nil || try == 20 {
-			break
+	tries := 0
+	if err := until(ctx, 50*time.Millisecond, func() (_ bool, err error) {
+		if d.ws, _, err = websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: client}); err != nil && tries < 20 {
+			tries++
+			return false, nil
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if err != nil {
+		return true, err
+	}); err != nil {
 		return err
 	}
 	d.gone, d.challenged, d.given = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
