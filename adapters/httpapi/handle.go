@@ -287,12 +287,12 @@ func endsSomething(eventType string) bool {
 // Moment are the parameters of a read of one thing.
 type Moment struct {
 	AsOf        string `query:"as_of" doc:"as it stood at this time (RFC 3339) or log position"`
-	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most; without it a read waits a tenth of a second at most for what is recorded"`
+	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most; without it a read waits a quarter of a second at most for what is recorded"`
 }
 
 // Present are the parameters of a list.
 type Present struct {
-	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most; without it a read waits a tenth of a second at most for what is recorded"`
+	MinPosition string `query:"min_position" doc:"wait until this position can be seen, five seconds at most; without it a read waits a quarter of a second at most for what is recorded"`
 	AsOf        string `query:"as_of" doc:"as it stood at this time (RFC 3339) or log position; 503 with Retry-After while the log is being folded up to there"`
 	Limit       int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
 	Cursor      string `query:"cursor" maxLength:"1000" doc:"next of the page before"`
@@ -314,7 +314,7 @@ func read[I any, O any](a *api, o op, do func(ctx context.Context, in *I) (*O, e
 
 // soon is how long a read without a position waits for the views to show what is recorded: whoever has just been told that
 // something is, counts on finding it. Views that are further behind are read as they are.
-const soon = 100 * time.Millisecond
+const soon = 250 * time.Millisecond
 
 // await waits until the views have come to a position.
 func (a *api) await(ctx context.Context, text string) error {

@@ -67,12 +67,12 @@ func (v *memViews) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// WaitFor answers at once for what stands in the log, and waits for ctx otherwise.
+// WaitFor answers for what stands in the log, however long that takes, and waits for ctx otherwise.
 func (v *memViews) WaitFor(ctx context.Context, at domain.Position) error {
 	for {
 		grown := v.log.Changed()
 		v.mu.Lock()
-		err := v.catchUp(ctx)
+		err := v.catchUp(context.WithoutCancel(ctx))
 		reached := !v.at.Before(at)
 		v.mu.Unlock()
 		if err != nil || reached {
