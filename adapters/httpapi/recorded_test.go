@@ -176,6 +176,7 @@ func (o *office) asPlanned(operation string, planned []string, before []domain.R
 		return
 	}
 	o.ok(o.React(o.t.Context()))
+	o.ok(o.Service.SendDueJobs(o.t.Context()))
 	known := map[string]bool{}
 	for _, r := range before {
 		known[string(r.Stream)] = true
