@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -40,10 +41,13 @@ type rig struct {
 	store *memStore
 	opt   Options
 	logs  bytes.Buffer
+	logTo io.Writer // one for all reactors over logs
 }
 
 func newRig(t testing.TB, rows ...commands.Reaction) *rig {
-	return &rig{t: t, log: newMemLog(), store: newMemStore(), opt: Options{Reactions: rows, Grace: time.Second, Backoff: func(n int) time.Duration { return time.Duration(n) * time.Second }}}
+	g := &rig{t: t, log: newMemLog(), store: newMemStore(), opt: Options{Reactions: rows, Grace: time.Second, Backoff: func(n int) time.Duration { return time.Duration(n) * time.Second }}}
+	g.logTo = zerolog.SyncWriter(&g.logs)
+	return g
 }
 
 // run starts a reactor; stop ends it and reports what Run said.
@@ -55,7 +59,7 @@ func (g *rig) run() (r *Reactor, stop func()) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(zerolog.New(zerolog.SyncWriter(&g.logs)).WithContext(g.t.Context()))
+	ctx, cancel := context.WithCancel(zerolog.New(g.logTo).WithContext(g.t.Context()))
 	done := make(chan error, 1)
 	if err := r.Prepare(ctx); err != nil {
 		g.t.Fatal(err)
