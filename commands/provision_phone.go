@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"ledgerline/domain"
 )
@@ -39,14 +40,14 @@ func (s *Service) ProvisionPhone(ctx context.Context, in ProvisionPhone) (domain
 		return "", err
 	}
 	stream, found, err := s.findCode(ctx, digits)
-	if err != nil || !found {
-		return "", errors.Join(err, domain.ErrCodeRefused)
+	var code domain.Code
+	if err == nil && found {
+		code, _, err = load[domain.Code](ctx, s.Log, stream)
 	}
-	code, _, err := load[domain.Code](ctx, s.Log, stream)
 	if err != nil {
 		return "", err
 	}
-	if code.Quarantine {
+	if code.Quarantine && (len(caller.Tenants) == 0 || slices.Contains(caller.Tenants, code.TenantID)) {
 		return "", ErrQuarantined
 	}
 	redeemed, out, err := s.RedeemCode(ctx, RedeemCode{Code: in.Code, MAC: in.MAC})

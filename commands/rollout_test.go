@@ -189,6 +189,11 @@ func TestAnUnplannedPhoneWaitsInQuarantine(t *testing.T) {
 	if !k.Guard().Exhausted(k.Clock.Now()) {
 		t.Fatal("the budget is not spent")
 	}
+	k.refused(domain.ErrCodeRefused, func() error { // to another tenant's Users the code is any wrong one
+		ctx := commands.WithCaller(k.ctx, commands.Caller{Actor: "users", Tenants: []domain.TenantID{"globex"}})
+		_, err := k.ProvisionPhone(ctx, commands.ProvisionPhone{Code: k.digitsOf(1), MAC: phone, Username: "anna", Password: "s3cret"})
+		return err
+	})
 	k.refused(commands.ErrQuarantined, func() error { // innovaphone Users would give it an account
 		_, err := k.ProvisionPhone(k.ctx, commands.ProvisionPhone{Code: k.digitsOf(1), MAC: phone, Username: "anna", Password: "s3cret"})
 		return err
