@@ -377,6 +377,20 @@ func TestJobsWaitForADevice(t *testing.T) {
 	}
 }
 
+// A device that has authenticated, and not said yet what it is, is no phone that fetches files: what those have no use for is
+// not skipped.
+func TestAJobMeetsADeviceThatHasJustConnected(t *testing.T) {
+	k := start(t)
+	id := k.assign(phone, "acme", "")
+	k.Sysclients.Connect(id, true)
+	k.job(domain.JobTLSProfile, domain.JobParameters{"profile": "fast"})
+	k.settle()
+	k.hasJobs(id)
+	k.registers(commands.Registration{Device: id, Product: "Other", FwBuild: "1", Foreign: true})
+	k.settle()
+	k.hasJobs(id, "TLS_PROFILE sent")
+}
+
 // Foreign devices get messages, their passwords under their own, and neither scripts nor software.
 func TestAForeignDeviceGetsMessages(t *testing.T) {
 	k := start(t)

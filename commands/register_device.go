@@ -132,11 +132,16 @@ func (s *Service) offerJobs(ctx context.Context, id domain.DeviceID) error {
 	if err != nil || d.Live() != nil || !d.Assigned() {
 		return err
 	}
-	if s.planning || s.Sysclients != nil && s.Sysclients.Connected(id) {
-		_, _, err := s.registerJobs(ctx, id, contactOf(d), false)
+	c := contactOf(d)
+	connected := s.Sysclients != nil && s.Sysclients.Connected(id)
+	if connected && c.Via == domain.ViaFiles {
+		return nil // it has authenticated, and is about to say what it is: then it registers
+	}
+	if s.planning || connected {
+		_, _, err := s.registerJobs(ctx, id, c, false)
 		return err
 	}
-	if contactOf(d).Via != domain.ViaFiles || d.Plugin == "" {
+	if c.Via != domain.ViaFiles || d.Plugin == "" {
 		return nil
 	}
 	if !slices.ContainsFunc(d.Config.Inputs, func(in domain.Input) bool { return in.Stream == domain.JobsStream(d.TenantID) }) {
