@@ -199,7 +199,8 @@ func (a *api) run(ctx context.Context, in any, do func(context.Context, *command
 	ctx = commands.WithCaller(ctx, caller)
 	work := func(ctx context.Context, s *commands.Service) error {
 		_, err := do(ctx, s)
-		if errors.Is(err, errNotFound) && a.await(ctx, "") == nil { // nothing was recorded, and the views may not show it yet
+		if errors.Is(err, errNotFound) { // nothing was recorded, and the views may not show it yet
+			a.catchUp(ctx)
 			_, err = do(ctx, s)
 		}
 		return err
@@ -316,14 +317,19 @@ func read[I any, O any](a *api, o op, do func(ctx context.Context, in *I) (*O, e
 // something is, counts on finding it. Views that are further behind are read as they are.
 const soon = 250 * time.Millisecond
 
-// await waits until the views have come to a position.
+// catchUp waits for that.
+func (a *api) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	if head, err := a.Log.Head(ctx); err == nil {
+		_ = a.Wait.WaitFor(ctx, head)
+	}
+}
+
+// await waits until the views have come to a position; without one it is catchUp.
 func (a *api) await(ctx context.Context, text string) error {
 	if text == "" {
-		wait, cancel := context.WithTimeout(ctx, soon)
-		defer cancel()
-		if head, err := a.Log.Head(wait); err == nil {
-			_ = a.Wait.WaitFor(wait, head)
-		}
+		a.catchUp(ctx)
 		return nil
 	}
 	at, err := domain.ParsePosition(text)

@@ -34,10 +34,7 @@ func progress[P any](a *api, o op, look func(ctx context.Context, id string) (no
 		ByID
 		Accept string `header:"Accept" doc:"text/event-stream for a feed"`
 	}) (*huma.StreamResponse, error) {
-		err := a.await(ctx, "")
-		if err != nil {
-			return nil, a.problemOf(ctx, err)
-		}
+		a.catchUp(ctx)
 		body, _, err := text(ctx, in.ID)
 		if err != nil {
 			return nil, a.problemOf(ctx, err)

@@ -48,8 +48,7 @@ func (a *api) softphoneXMLs() {
 		func(ctx context.Context, in *ByID) (*struct{ Body preview }, error) {
 			id := domain.SoftphoneID(in.ID)
 			v, err := a.previewed(ctx, id, domain.Dialling{})
-			told := a.xmlOf(v.Document)
-			told.Global = string(a.SoftphoneXML.Global(v.Document, nil, len(v.Document.QuickDials) > 0))
+			told := softphoneXML{string(a.SoftphoneXML.Account(v.Document)), string(a.SoftphoneXML.Global(v.Document, nil, len(v.Document.QuickDials) > 0))}
 			return &struct{ Body preview }{preview{v.Document, v.From, append([]domain.SoftphoneFinding{}, v.Findings...), told}}, err
 		})
 	read(a, op{"GET", "/softphones/{id}/dial", "dial-softphone", "What becomes of a number that the user dials, and by which rule of which level", readers, 0}, func(ctx context.Context, in *struct {
