@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 
 	"ledgerline/domain"
 )
@@ -70,7 +69,7 @@ func (s *Service) AmendDevice(ctx context.Context, in AmendDevice) (domain.Devic
 		if err != nil {
 			return id, out, err
 		}
-		if in.Address != "" && s.Sightings != nil && slices.ContainsFunc(out.Events, func(r domain.Recorded) bool { return r.Type == "device.amended" }) {
+		if in.Address != "" && s.Sightings != nil && recorded(out, "device.amended") {
 			s.Sightings.Seen(Sighting{Device: id, MAC: in.MAC, IP: in.Address, Transport: "document", Path: "0.2", At: s.now()})
 		}
 		for _, r := range out.Events {

@@ -30,14 +30,19 @@ func (s *Service) AutocreateConfig(ctx context.Context, in AutocreateConfig) (Ou
 		if !d.Bare() {
 			return nil, nil
 		}
-		spec := d.DeviceSpec
-		spec.Parents, spec.Autocreated = []domain.LayerID{layer}, true
-		return d.Configure(spec)
+		return standOn(d, layer)
 	})
 	if err == nil && recorded(out, "device.configured") {
 		return out, nil
 	}
 	return out, errors.Join(unlessGone(err), s.dropCopy(ctx, in.ID, layer, err))
+}
+
+// standOn puts a device on its copy of the mould.
+func standOn(d domain.Device, copied domain.LayerID) ([]domain.Event, error) {
+	spec := d.DeviceSpec
+	spec.Parents, spec.Autocreated = []domain.LayerID{copied}, true
+	return d.Configure(spec)
 }
 
 // dropCopy removes a copy of the mould that the device does not stand on after all: somebody was faster, or the device is

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"ledgerline/domain"
 )
@@ -47,7 +46,7 @@ func (s *Service) ProvisionPhone(ctx context.Context, in ProvisionPhone) (domain
 	if err != nil {
 		return "", err
 	}
-	if code.Quarantine && (len(caller.Tenants) == 0 || slices.Contains(caller.Tenants, code.TenantID)) {
+	if code.Quarantine && caller.redeems(code.TenantID) {
 		return "", ErrQuarantined
 	}
 	redeemed, out, err := s.RedeemCode(ctx, RedeemCode{Code: in.Code, MAC: in.MAC})

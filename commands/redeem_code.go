@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"slices"
 
 	"ledgerline/domain"
 )
@@ -61,7 +60,7 @@ func (s *Service) RedeemCode(ctx context.Context, in RedeemCode) (Redeemed, Outc
 	var code domain.Code
 	out, err := decide(ctx, s, stream, func(c domain.Code) ([]domain.Event, error) {
 		code = c
-		if len(caller.Tenants) > 0 && !slices.Contains(caller.Tenants, c.TenantID) {
+		if !caller.redeems(c.TenantID) {
 			return nil, domain.ErrCodeUnknown
 		}
 		bound, err := s.boundElsewhere(ctx, c, digits, mac)

@@ -306,9 +306,7 @@ func (s *Service) meet(ctx context.Context, who Recognition) (Shelved, bool, err
 			return nil, nil
 		}
 		if copied != "" {
-			spec := d.DeviceSpec
-			spec.Parents, spec.Autocreated = []domain.LayerID{copied}, true
-			if events, trouble = d.Configure(spec); trouble != nil {
+			if events, trouble = standOn(d, copied); trouble != nil {
 				return nil, nil
 			}
 		}

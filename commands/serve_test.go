@@ -482,6 +482,23 @@ func TestALostRaceIsOnRecord(t *testing.T) {
 	}
 }
 
+// atOnce has the phone ask n times at once, and lets go of hold when all wait: what each was answered.
+func (k *kit) atOnce(n int, hold chan struct{}) (all []string) {
+	results := make(chan string)
+	for range n {
+		go func() {
+			v, err := k.ServeFile(k.ctx, asks(phone))
+			results <- fmt.Sprint(whole(v), err)
+		}()
+	}
+	synctest.Wait()
+	close(hold)
+	for range n {
+		all = append(all, <-results)
+	}
+	return all
+}
+
 // Phones that ask for the same file at once share one rendering.
 func TestOneRenderingForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -495,19 +512,7 @@ func TestOneRenderingForMany(t *testing.T) {
 			}
 			return commandstest.Fault{}
 		})
-		results := make(chan string)
-		for range 20 {
-			go func() {
-				v, err := k.ServeFile(k.ctx, asks(phone))
-				results <- fmt.Sprint(whole(v), err)
-			}()
-		}
-		synctest.Wait()
-		close(hold)
-		var all []string
-		for range 20 {
-			all = append(all, <-results)
-		}
+		all := k.atOnce(20, hold)
 		if len(slices.Compact(all)) != 1 || renders != 1 || !strings.Contains(all[0], "<nil>") {
 			t.Errorf("%d renderings, %q", renders, slices.Compact(all))
 		}
@@ -674,19 +679,7 @@ func TestOneFirstContactForMany(t *testing.T) {
 			}
 			return commandstest.Fault{}
 		})
-		results := make(chan string)
-		for range 10 {
-			go func() {
-				v, err := k.ServeFile(k.ctx, asks(phone))
-				results <- fmt.Sprint(whole(v), err)
-			}()
-		}
-		synctest.Wait()
-		close(hold)
-		var all []string
-		for range 10 {
-			all = append(all, <-results)
-		}
+		all := k.atOnce(10, hold)
 		if len(slices.Compact(all)) != 1 || !strings.Contains(all[0], "<nil>") || !slices.Equal(k.ofDevice(phone), firstContact) || k.copies() != 1 {
 			t.Errorf("%q, %d copies: %q", slices.Compact(all), k.copies(), k.ofDevice(phone))
 		}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,6 +140,11 @@ type Caller struct {
 	cause       domain.Recorded
 	reaction    string
 	correlation string
+}
+
+// redeems tells whether the caller may redeem a code of the tenant's.
+func (c Caller) redeems(tenant domain.TenantID) bool {
+	return len(c.Tenants) == 0 || slices.Contains(c.Tenants, tenant)
 }
 
 type callerKey struct{}
